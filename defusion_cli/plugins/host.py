@@ -1,0 +1,129 @@
+"""Finding plugins through entry points, and keeping one broken plugin from stopping anything else."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from defusion_cli.errors import PluginError, UsageError, did_you_mean
+from defusion_cli.plugins.contract import Degradation
+
+ENTRY_POINT_GROUP = "defusion.degradations"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a plugin comes from."""
+
+    distribution: str
+    version: str
+    target: str
+    """``module:OBJECT`` as written in the entry point."""
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version} ({self.target})"
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plugin that is installed but cannot be used, and why."""
+
+    name: str
+    source: Source
+    reason: str
+
+
+class Registry(Mapping[str, Degradation[Any]]):
+    """Degradations by id. An ordinary object: copy it, add to it, hand it on; unchanged if an `add` fails."""
+
+    def __init__(self) -> None:
+        self._plugins: dict[str, Degradation[Any]] = {}
+        self._sources: dict[str, Source] = {}
+        self.broken: list[BrokenPlugin] = []
+
+    def add(self, plugin: object, source: Source) -> None:
+        """Add one plugin.
+
+        Raises
+        ------
+        PluginError
+            If it is no `Degradation`, lacks an attribute, or its id is taken.
+        """
+        if not isinstance(plugin, Degradation):
+            kind = type(plugin).__name__
+            raise PluginError(
+                f"{source} is not a degradation.", found=kind, accepted="an instance of defusion_cli.plugins.Degradation"
+            )
+        missing = [a for a in ("id", "summary", "position", "Params") if not hasattr(plugin, a)]
+        if missing:
+            raise PluginError(f"{source} lacks the class attribute {', '.join(missing)}.")
+        if plugin.id in self._plugins:
+            raise PluginError(
+                f"Two distributions provide a degradation named {plugin.id!r}.",
+                found=f"{self._sources[plugin.id]} and {source}",
+                fix=f"pip uninstall {source.distribution}",
+            )
+        self._plugins[plugin.id] = plugin
+        self._sources[plugin.id] = source
+
+    def source(self, plugin_id: str) -> Source:
+        """The distribution a plugin comes from."""
+        return self._sources[plugin_id]
+
+    def __getitem__(self, plugin_id: str) -> Degradation[Any]:
+        if plugin_id in self._plugins:
+            return self._plugins[plugin_id]
+        for broken in self.broken:
+            if broken.name == plugin_id:
+                raise PluginError(
+                    f"The degradation {plugin_id!r} is installed but cannot be used.",
+                    found=f"{broken.source}: {broken.reason}",
+                    fix=f"pip install --upgrade {broken.source.distribution}",
+                )
+        near = did_you_mean(plugin_id, self._plugins)
+        raise UsageError(
+            f"There is no degradation named {plugin_id!r}.",
+            accepted=", ".join(sorted(self._plugins)),
+            fix=f"did you mean {near}?" if near else "defusion degrade --list",
+        )
+
+    def __contains__(self, plugin_id: object) -> bool:
+        return plugin_id in self._plugins
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plugins)
+
+    def __len__(self) -> int:
+        return len(self._plugins)
+
+
+def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint]) -> Registry:
+    """Load every entry point; those that fail are kept in ``registry.broken`` with their reason.
+
+    A second plugin with an id that is already taken makes *both* unusable: which one was meant is not ours
+    to guess.
+    """
+    registry = Registry()
+    for entry in sorted(entry_points, key=lambda e: (e.name, e.value)):
+        distribution = entry.dist
+        source = Source(
+            distribution.name if distribution else "unknown distribution",
+            distribution.version if distribution else "?",
+            entry.value,
+        )
+        try:
+            registry.add(entry.load(), source)
+        except PluginError as error:
+            registry.broken.append(BrokenPlugin(entry.name, source, str(error).replace("\n", " ")))
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything at all on import
+            registry.broken.append(BrokenPlugin(entry.name, source, f"{type(error).__name__}: {error}"))
+    return registry
+
+
+@lru_cache(maxsize=1)
+def installed_plugins() -> Registry:
+    """All degradations of this Python environment, loaded once."""
+    return load_registry(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))

@@ -1,0 +1,94 @@
+"""Fast numpy/OpenCV pieces that several degradations share: light, filters, noise fields."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from defusion_cli.plugins.contract import Image
+
+_TABLE_SIZE = 65536
+
+
+@lru_cache(maxsize=2)
+def _light_table(to_linear: bool) -> NDArray[np.float32]:
+    x = np.linspace(0.0, 1.0, _TABLE_SIZE)
+    if to_linear:
+        y = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    else:
+        y = np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055)
+    table: NDArray[np.float32] = y.astype(np.float32)
+    table.flags.writeable = False
+    return table
+
+
+def _look_up(image: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.float32]:
+    # A 256 kB table stays in the cache: about 3 ms for 512×512×3, against 20 ms for np.power.
+    index = np.clip(image, 0.0, 1.0)
+    index *= _TABLE_SIZE - 1
+    index += 0.5
+    return table[index.astype(np.uint16)]
+
+
+def srgb_to_linear(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Linear light in [0, 1] of sRGB values in [0, 1] (IEC 61966-2-1), to 1e-5."""
+    return _look_up(image, _light_table(True))
+
+
+def linear_to_srgb(light: NDArray[np.float32]) -> NDArray[np.float32]:
+    """sRGB values of linear light, both in [0, 1]; clips what does not fit. Inverse of `srgb_to_linear`, to 1e-4."""
+    return _look_up(light, _light_table(False))
+
+
+def convolve(image: NDArray[np.float32], psf: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`image` (H×W or H×W×C) convolved with a point spread function of odd size, mirrored at the border."""
+    # filter2D correlates; a PSF is convolved, hence the flip. It switches to the FFT by itself above 11×11.
+    return cv2.filter2D(image, -1, np.ascontiguousarray(psf[::-1, ::-1]), borderType=cv2.BORDER_REFLECT_101)
+
+
+def blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+    """Gaussian blur with standard deviation `sigma_px`; a copy when it is zero."""
+    if sigma_px <= 0:
+        return image.copy()
+    return cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
+
+
+def line_psf(length_px: float, angle_deg: float) -> NDArray[np.float32]:
+    """Antialiased straight line of unit sum; the angle runs counter-clockwise from the x axis."""
+    half = max(1, int(np.ceil(length_px / 2)) + 1)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32)
+    a = np.deg2rad(angle_deg)
+    along = x * np.cos(a) - y * np.sin(a)
+    across = x * np.sin(a) + y * np.cos(a)
+    ends = np.clip(length_px / 2 + 0.5 - np.abs(along), 0.0, 1.0)
+    psf = ends * np.clip(1.0 - np.abs(across), 0.0, 1.0)
+    return (psf / psf.sum()).astype(np.float32)
+
+
+def fractal_noise(
+    shape: tuple[int, int], rng: np.random.Generator, scale_px: float, octaves: int = 4, gain: float = 0.5
+) -> NDArray[np.float32]:
+    """Fractal Brownian motion (a sum of `octaves` value-noise layers), H×W, zero mean, unit deviation nominally.
+
+    `scale_px` is the wavelength of the coarsest layer; every next one halves it and is weighted by `gain`.
+    """
+    h, w = shape
+    total = np.zeros(shape, np.float32)
+    power = 0.0
+    for octave in range(octaves):
+        step = max(scale_px / 2**octave, 1.0)
+        rows, cols = int(np.ceil(h / step)) + 3, int(np.ceil(w / step)) + 3
+        coarse = rng.standard_normal((rows, cols), dtype=np.float32)
+        shift = rng.random(2)
+        to_coarse = np.array([[1 / step, 0, 1 + shift[0]], [0, 1 / step, 1 + shift[1]]], np.float64)
+        layer = cv2.warpAffine(
+            coarse, to_coarse, (w, h), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
+        )
+        weight = gain**octave
+        total += weight * layer
+        power += (0.75 * weight) ** 2  # bicubic interpolation keeps about 0.75 of the deviation
+    total /= np.float32(np.sqrt(power))
+    return total

@@ -1,0 +1,1 @@
+"""The built-in degradations, one file each. They enter through the same public door as anybody's."""
