@@ -1,0 +1,134 @@
+"""Atomic training checkpoints: tensors in safetensors, everything else in JSON; nothing is ever unpickled.
+
+A checkpoint is one folder, ``step-00001000/``, written under a temporary name and renamed when complete, so that
+a run killed at any moment leaves either the old checkpoint or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from defusion_cli.errors import DataError
+
+_NAME = re.compile(r"step-(\d{8})")
+_TENSOR = "__tensor__"
+
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
+    """Write ``folder/step-XXXXXXXX`` and drop all but the `keep` newest checkpoints.
+
+    Parameters
+    ----------
+    state
+        Nested dicts and lists with string or int keys, of tensors and plain JSON values; optimiser state dicts fit.
+
+    Returns
+    -------
+    Path
+        The new checkpoint's folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{step:08d}"
+    temporary = folder / f".writing-{step:08d}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    tensors: dict[str, Tensor] = {}
+    layout = _flatten(state, "", tensors)
+    save_file(tensors, temporary / "tensors.safetensors")
+    (temporary / "state.json").write_text(json.dumps({"version": 1, "step": step, "state": layout}))
+    for path in temporary.iterdir():
+        _sync(path)
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(temporary, final)
+    _sync(folder)
+    for _, old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Complete checkpoints as (step, folder), oldest first."""
+    if not folder.is_dir():
+        return []
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted((int(match.group(1)), path) for match, path in found if match)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run, or None."""
+    checkpoints = list_checkpoints(folder)
+    return checkpoints[-1][1] if checkpoints else None
+
+
+def load_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
+    """Read ``(step, state)`` back.
+
+    Raises
+    ------
+    DataError
+        If the folder is no checkpoint or is damaged.
+    """
+    try:
+        document = json.loads((path / "state.json").read_text())
+        tensors = load_file(path / "tensors.safetensors")
+        return int(document["step"]), _unflatten(document["state"], tensors)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"The checkpoint {path} cannot be read.",
+            found=str(error)[:200],
+            fix="delete this folder; training goes on from the checkpoint before it",
+        ) from error
+
+
+def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """JSON skeleton of `value`; tensors move into `tensors` under their path."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: name}
+    if isinstance(value, Mapping):
+        # Keys of optimiser states are ints, which JSON would turn into strings: keep pairs.
+        return {"__dict__": [[key, _flatten(item, f"{name}/{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_flatten(item, f"{name}/{index}", tensors) for index, item in enumerate(value)]
+    return value
+
+
+def _unflatten(layout: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(layout, dict) and _TENSOR in layout:
+        return tensors[layout[_TENSOR]]
+    if isinstance(layout, dict):
+        return {key: _unflatten(item, tensors) for key, item in layout["__dict__"]}
+    if isinstance(layout, list):
+        return [_unflatten(item, tensors) for item in layout]
+    return layout
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to disk, where the platform can."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def rng_state() -> dict[str, Tensor]:
+    """State of torch's global generators (CPU, and every visible GPU)."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state |= {f"cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    return state

@@ -1,0 +1,134 @@
+"""One process or many: torchrun starts the processes, `torch.distributed` joins them; nothing home-made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from defusion_cli.errors import DefusionError, UsageError
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How many processes train together, and where they meet.
+
+    Attributes
+    ----------
+    gpus
+        Processes per node, one GPU each (CPU processes where there is no GPU); 0 means this process alone.
+    nodes
+        Machines.
+    rdzv_endpoint
+        ``host:port`` of the first machine, needed when there are several.
+    """
+
+    gpus: int = 0
+    nodes: int = 1
+    rdzv_endpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.nodes > 1 and not self.rdzv_endpoint:
+            raise UsageError("Several nodes need a place to meet.", fix="--rdzv-endpoint HOST:29500, the same on every node")
+        if self.nodes > 1 and not self.gpus:
+            raise UsageError("--nodes goes with --gpus.", fix="--gpus 8, the number of GPUs in each node")
+
+    @property
+    def processes(self) -> int:
+        """All processes of the run."""
+        return max(self.gpus, 1) * self.nodes
+
+
+def needs_launch(cluster: Cluster) -> bool:
+    """True in the process the user started, false in the workers that torchrun starts."""
+    return cluster.gpus > 0 and "TORCHELASTIC_RUN_ID" not in os.environ
+
+
+def torchrun_command(cluster: Cluster, arguments: Sequence[str]) -> list[str]:
+    """The torchrun command line that runs ``defusion ARGUMENTS`` in every process."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={cluster.gpus}"]
+    if cluster.nodes > 1:
+        command += [f"--nnodes={cluster.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={cluster.rdzv_endpoint}"]
+    else:
+        command += ["--standalone"]
+    return [*command, "-m", "defusion_cli", *arguments]
+
+
+def launch(cluster: Cluster, arguments: Sequence[str] | None = None) -> None:
+    """Run this very command line again under torchrun, and wait.
+
+    Raises
+    ------
+    DefusionError
+        If a process fails.
+    """
+    visible = torch.cuda.device_count()
+    if torch.cuda.is_available() and cluster.gpus > visible:
+        raise UsageError("There are fewer GPUs than asked for.", found=str(visible), fix=f"--gpus {visible}")
+    environment = dict(os.environ)
+    if not torch.cuda.is_available():
+        # torchrun would give every process one thread; share the cores instead.
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cluster.gpus)))
+    command = torchrun_command(cluster, sys.argv[1:] if arguments is None else arguments)
+    code = subprocess.run(command, env=environment).returncode
+    if code:
+        raise DefusionError(
+            "Training stopped: one of its processes failed.",
+            found=f"torchrun ended with status {code}; the reason is above",
+            fix="run the same command again; it goes on from the last checkpoint",
+        )
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among all: its number, how many there are, and its device."""
+
+    index: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True for the one that prints and writes."""
+        return self.index == 0
+
+    def share(self, batch: int) -> slice:
+        """This rank's part of a global batch.
+
+        Raises
+        ------
+        UsageError
+            If the batch cannot be shared equally.
+        """
+        if batch % self.count:
+            raise UsageError(
+                f"A global batch of {batch} cannot be shared by {self.count} processes.",
+                fix=f"--set batch={self.count * max(1, batch // self.count)}",
+            )
+        each = batch // self.count
+        return slice(self.index * each, (self.index + 1) * each)
+
+
+@contextmanager
+def join_cluster() -> Iterator[Rank]:
+    """This process's `Rank`; inside torchrun the processes are joined (NCCL on GPUs, gloo on CPUs)."""
+    on_gpu = torch.cuda.is_available()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield Rank(0, 1, device)
+        return
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(minutes=30))
+    try:
+        yield Rank(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()
