@@ -1,0 +1,56 @@
+# `make help` lists the targets. Everything installs into .venv; the stamp files there say what is already done.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYIQA := pyiqa>=0.1.16,<0.2
+
+.PHONY: demo setup test lint type bench docs check gallery help
+
+demo: $(VENV)/.installed ## Restore the photos in examples/ and draw a before/after sheet.
+	$(BIN)/python examples/run_demo.py
+
+setup: $(VENV)/.tested ## Make .venv with everything that development needs.
+
+test: $(VENV)/.tested ## Run all tests.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tested ## Style, docstrings and import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(VENV)/.tested ## Static types.
+	$(BIN)/mypy
+
+bench: $(VENV)/.tested ## Time every degradation plugin on one thread.
+	$(BIN)/python tests/benchmarks/bench_plugins.py
+
+docs: $(VENV)/.tested ## Write the help pages of all commands into docs/commands.md.
+	$(BIN)/python docs/make_commands.py
+
+gallery: $(VENV)/.tested ## Draw the sheet of every plugin into examples/gallery/.
+	$(BIN)/python examples/make_gallery.py
+
+check: lint type test ## What CI runs.
+
+help: ## Show this list.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable .
+	touch $@
+
+# pyiqa comes without its dependencies, see the extra "score" in pyproject.toml.
+$(VENV)/.tested: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[dev]'
+	$(PIP) install --no-deps '$(PYIQA)'
+	touch $@ $(VENV)/.installed
