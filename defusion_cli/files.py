@@ -1,0 +1,58 @@
+"""Files that are either whole or not there: atomic writes, and a listing that knows the temporary names."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from defusion_cli.errors import DataError
+
+_TEMPORARY_PREFIX = ".defusion-"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` under a hidden name beside `path`, then rename: nobody ever sees half a file.
+
+    Missing parent folders are made. Raises whatever `OSError` the disk gives.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The temporary name does not contain the final one, which may already be as long as the disk allows.
+    temporary = path.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Paths relative to `folder`, sorted, of all files below it with one of `suffixes` (lower case, with dot).
+
+    Hidden and temporary files and folders are left out; links to folders are not followed, so that a loop of
+    links ends.
+
+    Raises
+    ------
+    DataError
+        If `folder` is missing, is no folder, or cannot be listed.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {what}.", accepted="a folder of pictures", fix=f"ls {folder.parent}")
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}.", fix=f"chmod u+rx {error.filename}")
+
+    wanted, found = frozenset(suffixes), []
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in wanted:
+                found.append(Path(root, name).relative_to(folder))
+    return sorted(found, key=lambda path: path.as_posix())
