@@ -27,7 +27,7 @@ class Golden:
         self._update = update
 
     def check(self, name: str, image: NDArray[np.float32], *, tolerance: float = 2 / 255) -> None:
-        """Fail if `image` (H×W×3 in [0, 1]) differs anywhere by more than `tolerance` from ``tests/golden/NAME.png``."""
+        """Fail if `image` (H×W×3 in [0, 1]) differs by more than `tolerance` from ``tests/golden/NAME.png`` anywhere."""
         path = GOLDEN / f"{name}.png"
         eight_bit = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
         if self._update:
@@ -61,7 +61,7 @@ def photo() -> NDArray[np.float32]:
 
 
 @pytest.fixture
-def test_data() -> Path:
+def real_data() -> Path:
     """The folder named by DEFUSION_TEST_DATA, which holds train/ and val/; skips where there is none."""
     folder = os.environ.get("DEFUSION_TEST_DATA")
     if not folder or not Path(folder).is_dir():
