@@ -27,7 +27,7 @@ class Golden:
         self._update = update
 
     def check(self, name: str, image: NDArray[np.float32], *, tolerance: float = 2 / 255) -> None:
-        """Fail if `image` (H×W×3 in [0, 1]) differs by more than `tolerance` from ``tests/golden/NAME.png`` anywhere."""
+        """Fail if a value of `image` (H×W×3 in [0, 1]) is farther than `tolerance` from ``tests/golden/NAME.png``."""
         path = GOLDEN / f"{name}.png"
         eight_bit = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
         if self._update:
