@@ -31,8 +31,8 @@ type: $(VENV)/.tested ## Static types.
 bench: $(VENV)/.tested ## Time every degradation plugin on one thread.
 	$(BIN)/python tests/benchmarks/bench_plugins.py
 
-docs: $(VENV)/.tested ## Write the help pages of all commands into docs/commands.md.
-	$(BIN)/python docs/make_commands.py
+docs: $(VENV)/.tested ## Write the pages in docs/ from the code.
+	$(BIN)/python docs/make_docs.py
 
 gallery: $(VENV)/.tested ## Draw the sheet of every plugin into examples/gallery/.
 	$(BIN)/python examples/make_gallery.py
