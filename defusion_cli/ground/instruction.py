@@ -1,0 +1,68 @@
+"""The visual instruction: what the given degradations do to a ground, v = D(g) − g."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defusion_cli.ground.assembly import draw_ground
+from defusion_cli.plugins.compose import Recipe, apply_recipe, draw_recipe, draw_seed
+from defusion_cli.plugins.contract import Degradation, Image
+
+_LEAST_SEVERITY = 0.3
+
+
+def draw_instruction(
+    ids: Sequence[str],
+    plugins: Mapping[str, Degradation[Any]],
+    rng: np.random.Generator,
+    kind: str = "visual",
+    severity: float | None = None,
+    size: int = 224,
+    natural: Sequence[Image] | None = None,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+) -> tuple[Image, Image, NDArray[np.float32], Recipe]:
+    """Draw a ground, damage it, and return ground, damaged ground, residual and recipe.
+
+    Parameters
+    ----------
+    ids
+        Plugins in order of application; none gives the null instruction, a residual of zeros.
+    severity
+        In [0, 1], for every stage. None draws one in U(0.3, 1) for each: an instruction that shows nothing
+        instructs nothing.
+    kind, size, natural
+        As for `draw_ground`.
+    overrides
+        Parameters to force, by plugin id.
+
+    Returns
+    -------
+    ground, degraded
+        size×size×3 float32 in [0, 1].
+    residual
+        v = D(g) − g, size×size×3 float32 in [−1, 1].
+    recipe
+        Regenerates `degraded` from `ground` bit for bit.
+    """
+    ground = draw_ground(rng, kind, size, natural)
+    stages = []
+    for plugin_id in ids:
+        drawn = float(rng.uniform(_LEAST_SEVERITY, 1.0))
+        stages += draw_recipe([plugin_id], plugins, rng, drawn if severity is None else severity, overrides).stages
+    recipe = Recipe(tuple(stages), draw_seed(rng))
+    degraded = apply_recipe(ground, recipe, plugins)
+    return ground, degraded, degraded - ground, recipe
+
+
+def encode_residual(residual: NDArray[np.float32]) -> Image:
+    """A residual in [−1, 1] as a picture to look at: 0.5 + v/2, so that grey means "unchanged"."""
+    return np.clip(np.float32(0.5) + np.float32(0.5) * residual, 0.0, 1.0)
+
+
+def decode_residual(picture: Image) -> NDArray[np.float32]:
+    """The residual 2·p − 1 of what `encode_residual` gave; from an 8-bit file exact to 1/255."""
+    return np.float32(2) * picture - np.float32(1)
