@@ -96,7 +96,7 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def progress(description: str, total: float | None, unit: str = "files", done: float = 0) -> Iterator[Bar]:
+def progress(description: str, total: int | None, unit: str = "files", done: int = 0) -> Iterator[Bar]:
     """Report how far a loop is: a bar on a terminal, a line every ten seconds elsewhere, nothing off rank zero.
 
     Parameters
@@ -132,7 +132,7 @@ class _Silent:
 class _Lines:
     """Progress for files and pipes."""
 
-    def __init__(self, description: str, total: float | None, unit: str, done: float) -> None:
+    def __init__(self, description: str, total: int | None, unit: str, done: int) -> None:
         self._description, self._total, self._unit = description, total, unit
         self._begun, self._done, self._status = done, done, ""
         self._start = self._last = time.monotonic()

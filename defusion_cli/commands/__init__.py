@@ -1,0 +1,14 @@
+"""The subcommands, one module each; this table lets ``defusion --help`` list them without importing any.
+
+``train-tokenizer`` lives in ``train_tokenizer.py`` as the function ``train_tokenizer``, and so on.
+"""
+
+COMMANDS = {
+    "make-ground": "Draw visual grounds and their degraded twins.",
+    "degrade": "Damage photographs as weather, optics and cameras do.",
+    "train-tokenizer": "Train the tokenizer of visual instructions.",
+    "train": "Train the degradation diffusion model.",
+    "restore": "Take rain, snow, haze, blur or noise out of photographs.",
+    "score": "Compare restored photographs with the true ones.",
+}
+"""What each subcommand does, in one line, in the order of use."""
