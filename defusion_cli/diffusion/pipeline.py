@@ -1,0 +1,166 @@
+"""`DefusionPipeline`: U-Net, instruction tokenizer and noise schedule, on disk in diffusers' layout.
+
+    photo, damaged = x_LQ;  instruction v = D(g) − g  →  tokens  →  ŷ₀ = damage  →  x̂_HQ = x_LQ − ŷ₀
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from torch import Tensor, nn
+
+THUMBNAIL_PX = 64
+"""Side of the view of the whole photograph that every tile is given."""
+
+
+def make_thumbnail(pixels: Tensor, side: int = THUMBNAIL_PX) -> Tensor:
+    """The whole photograph at a glance: N×3×H×W to N×3×side×side, by area averaging (bilinear where it grows)."""
+    mode = "area" if min(pixels.shape[2:]) >= side else "bilinear"
+    return F.interpolate(pixels, (side, side), mode=mode)
+
+
+class DefusionPipeline(DiffusionPipeline):
+    """Removes from a photograph the damage that an instruction shows.
+
+    Parameters
+    ----------
+    unet
+        Backbone with the forward signature of ``UNet2DConditionModel``, six channels in, three out.
+    tokenizer
+        Instruction tokenizer: ``encode_tokens`` and ``embed``.
+    scheduler
+        See `defusion_cli.diffusion.schedule.make_scheduler`.
+    damage_scale
+        Factor that brings y₀, in the network's [−1, 1] units, to about unit deviation for the forward process.
+    """
+
+    model_cpu_offload_seq = "tokenizer->unet"
+
+    def __init__(self, unet: nn.Module, tokenizer: nn.Module, scheduler: DDIMScheduler, damage_scale: float = 3.0):
+        super().__init__()
+        self.register_modules(unet=unet, tokenizer=tokenizer, scheduler=scheduler)
+        self.register_to_config(damage_scale=damage_scale)
+
+    @torch.no_grad()
+    def encode_instruction(self, residual: NDArray[np.float32] | Tensor) -> Tensor:
+        """Tokens (1×196×256) of a visual instruction.
+
+        Parameters
+        ----------
+        residual
+            D(g) − g in [−1, 1]: H×W×3 array, or N×3×H×W tensor; 224×224 for the models we ship.
+        """
+        if isinstance(residual, np.ndarray):
+            residual = torch.from_numpy(np.ascontiguousarray(residual.transpose(2, 0, 1)))[None]
+        tokenizer: Any = self.tokenizer
+        return tokenizer.embed(tokenizer.encode_tokens(residual.to(self.device, tokenizer.dtype)))
+
+    @torch.no_grad()
+    def damage(
+        self,
+        lq: Tensor,
+        tokens: Tensor,
+        noise: Tensor,
+        steps: int = 1,
+        thumbnail: Tensor | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """The estimated damage ŷ₀ (N×3×H×W, in units of the [0, 1] picture): subtract it from `lq`.
+
+        Parameters
+        ----------
+        lq
+            Damaged pictures or tiles, N×3×H×W in [0, 1]; any H and W.
+        tokens
+            Instruction tokens, N×K×D (or one for all).
+        noise
+            Unit normal start y_T, like `lq`.
+        steps
+            Denoising steps, 1 … 1000. One is the least-squares estimate; more trade PSNR for perceptual quality.
+        thumbnail
+            `make_thumbnail` of the whole photographs, N×3×64×64 in [0, 1]; None if `lq` is the whole.
+        on_step
+            Called with the number of each finished step.
+        """
+        x = 2 * lq - 1
+        view = 2 * (make_thumbnail(lq) if thumbnail is None else thumbnail) - 1
+        n, scale = len(lq), float(self.config["damage_scale"])
+        tokens = tokens.expand(n, -1, -1)
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)  # a fresh one: tiles may run in threads
+        scheduler.set_timesteps(steps, device=lq.device)
+        y: Tensor = noise
+        for index, t in enumerate(scheduler.timesteps):
+            estimate = self._predict(torch.cat([y, x], dim=1), t.expand(n), tokens, view)
+            # The scheduler divides by σ_t²; the last step returns the estimate itself.
+            last = index == len(scheduler.timesteps) - 1
+            y = estimate * scale if last else scheduler.step(estimate * scale, int(t), y, eta=0.0).prev_sample
+            if on_step:
+                on_step(index + 1)
+        return y / (2 * scale)
+
+    def _predict(self, sample: Tensor, timestep: Tensor, tokens: Tensor, view: Tensor) -> Tensor:
+        unet: Any = self.unet
+        kind = sample.device.type
+        half = torch.autocast(kind, torch.bfloat16) if use_bfloat16(kind) else nullcontext()
+        sample = sample.to(memory_format=torch.channels_last)
+        with half:
+            out = unet(sample, timestep, tokens, added_cond_kwargs={"thumbnail": view}, return_dict=False)[0]
+        return out.float()
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: PillowImage.Image | NDArray[np.float32] | Tensor,
+        instruction: NDArray[np.float32] | Tensor,
+        num_inference_steps: int = 1,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> Any:
+        """Restore one picture that fits in memory as a whole (folders and large files: `defusion restore`).
+
+        Parameters
+        ----------
+        image
+            PIL picture, H×W×3 array in [0, 1], or N×3×H×W tensor in [0, 1].
+        instruction
+            Residual D(g) − g in [−1, 1], or ready tokens (N×K×D).
+        num_inference_steps
+            See `damage`.
+        generator
+            Source of y_T, for repeatable results.
+        output_type
+            ``"pil"``, ``"np"`` (N×H×W×3) or ``"pt"`` (N×3×H×W).
+        """
+        if isinstance(image, PillowImage.Image):
+            image = np.asarray(image.convert("RGB"), np.float32) / 255
+        if isinstance(image, np.ndarray):
+            image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        lq = image.to(self.device, torch.float32)
+        is_tokens = isinstance(instruction, Tensor) and instruction.ndim == 3
+        tokens = instruction if is_tokens else self.encode_instruction(instruction)
+        noise = torch.randn(lq.shape, generator=generator).to(lq.device)
+        restored = (lq - self.damage(lq, tokens.to(lq.device), noise, num_inference_steps)).clamp(0, 1).cpu()
+        if output_type != "pt":
+            restored = restored.permute(0, 2, 3, 1).numpy()
+        if output_type == "pil":
+            restored = [PillowImage.fromarray((picture * 255).round().astype(np.uint8)) for picture in restored]
+        return ImagePipelineOutput(images=restored) if return_dict else (restored,)
+
+
+def use_bfloat16(device_type: str) -> bool:
+    """True where bfloat16 convolutions are faster than float32: AVX-512 BF16 or AMX CPUs, and recent GPUs."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device_type == "cpu":
+        return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False

@@ -1,0 +1,232 @@
+"""The embedded default backbone: a norm-free residual U-Net that an ordinary CPU runs well.
+
+Plain 3×3 convolutions reach the arithmetic peak of a CPU where depthwise convolutions and normalisations do not;
+so the net has none of those. Time, instruction and a thumbnail of the whole photograph enter as a feature-wise
+affine modulation of every block (FiLM, Perez et al., AAAI 2018), and the instruction tokens and thumbnail features
+again by cross-attention at the coarsest level.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from torch import Tensor, nn
+
+_THUMBNAIL_WIDTHS = (24, 48, 96)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(FiLM(conv(x), c))): N×C×H×W with the condition c, N×E."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(condition, 2 * channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="relu")
+        # Small residual branches: without normalisation a deep sum of full-sized ones does not start to learn.
+        self.conv2.weight.data.mul_(0.2)
+        for parameter in (self.conv1.bias, self.conv2.bias, self.film.weight, self.film.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+        return x + self.conv2(F.silu(torch.addcmul(shift, self.conv1(x), 1 + scale)))
+
+
+class TokenAttention(nn.Module):
+    """Self-attention over positions, then cross-attention to the tokens; both residual, both starting at zero."""
+
+    def __init__(self, channels: int, token_dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_self, self.norm_cross = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.self_qkv = nn.Linear(channels, 3 * channels)
+        self.self_out = nn.Linear(channels, channels)
+        self.cross_q = nn.Linear(channels, channels)
+        self.cross_kv = nn.Linear(token_dim, 2 * channels)
+        self.cross_out = nn.Linear(channels, channels)
+        for layer in (self.self_out, self.cross_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        flat = x.flatten(2).transpose(1, 2)  # N×(H·W)×C
+        flat = flat + self.self_out(self._attend(*self.self_qkv(self.norm_self(flat)).chunk(3, dim=2)))
+        k, v = self.cross_kv(tokens).chunk(2, dim=2)
+        flat = flat + self.cross_out(self._attend(self.cross_q(self.norm_cross(flat)), k, v))
+        return flat.transpose(1, 2).reshape(n, c, h, w)
+
+
+class ThumbnailEncoder(nn.Module):
+    """What the whole photograph looks like: N×3×64×64 to 64 feature tokens, N×64×C."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        widths = (3, *_THUMBNAIL_WIDTHS)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.out = nn.Linear(widths[-1], channels)
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # type: ignore[arg-type]
+
+    def forward(self, thumbnail: Tensor) -> Tensor:
+        for conv in self.convs:
+            thumbnail = F.silu(conv(thumbnail))
+        return self.out(thumbnail.flatten(2).transpose(1, 2))
+
+
+class DegradationUNet(ModelMixin, ConfigMixin):
+    """Predicts the damage y₀ from (y_t, t, x_LQ, instruction tokens, thumbnail).
+
+    The forward signature is that of diffusers' ``UNet2DConditionModel``, so either can be the backbone.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of ``cat(y_t, x_LQ)``: 6.
+    out_channels
+        Channels of y₀: 3.
+    widths
+        Channels at 1/2, 1/4, 1/8 … of the resolution.
+    blocks
+        Residual blocks a level, on the way down and again on the way up.
+    cross_attention_dim
+        Size of an instruction token.
+    condition_dim
+        Size of the FiLM condition.
+    heads
+        Attention heads at the coarsest level.
+    thumbnail_px
+        Side of the square thumbnail of the whole photograph.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 6,
+        out_channels: int = 3,
+        widths: tuple[int, ...] = (64, 128, 192, 256),
+        blocks: tuple[int, ...] = (2, 2, 2, 2),
+        cross_attention_dim: int = 256,
+        condition_dim: int = 256,
+        heads: int = 4,
+        thumbnail_px: int = 64,
+    ) -> None:
+        super().__init__()
+        e = condition_dim
+        self.time = nn.Sequential(nn.Linear(64, e), nn.SiLU(), nn.Linear(e, e))
+        self.token_query = nn.Parameter(torch.randn(1, heads, e // heads) * 0.5)
+        self.token_kv = nn.Linear(cross_attention_dim, 2 * e)
+        self.token_position = nn.Parameter(torch.zeros(1, 1, cross_attention_dim))
+        self.thumbnail = ThumbnailEncoder(cross_attention_dim)
+        self.condition = nn.Sequential(nn.Linear(2 * e + cross_attention_dim, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
+        self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths, blocks, strict=True))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.attention = TokenAttention(widths[-1], cross_attention_dim, heads)
+        self.middle = ResidualBlock(widths[-1], e)
+        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True))
+        self.conv_out = nn.Conv2d(widths[0], 4 * out_channels, 3, padding=1)
+        self._start_as_identity(in_channels)
+
+    def _start_as_identity(self, in_channels: int) -> None:
+        nn.init.kaiming_normal_(self.conv_in.weight, nonlinearity="linear")
+        # At t = T the y_t half of the input is pure noise and would drown the faint traces of damage in x_LQ:
+        # it starts at zero and grows as the later time steps find a use for it. Pixel-unshuffle puts the four
+        # phases of one channel side by side, hence the factor 4.
+        self.conv_in.weight.data[:, : 4 * in_channels // 2] = 0
+        for layer in (*self.shrink, *self.grow):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")  # type: ignore[arg-type]
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    def _conditions(self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
+        """The FiLM condition (N×E) and the tokens for cross-attention (N×K×D)."""
+        n = tokens.shape[0]
+        heads = self.token_query.shape[1]
+        k, v = self.token_kv(tokens).unflatten(2, (heads, -1)).transpose(1, 2).chunk(2, dim=3)
+        query = self.token_query.expand(n, -1, -1).unsqueeze(2).to(k.dtype)
+        shown = F.scaled_dot_product_attention(query, k, v).flatten(1)
+        seen = self.thumbnail(thumbnail)
+        time = self.time(_sinusoid(timestep.expand(n), 64).to(tokens.dtype))
+        condition = self.condition(torch.cat([time, shown, seen.mean(1)], dim=1))
+        return condition, torch.cat([tokens + self.token_position, seen], dim=1)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """y₀ (N×3×H×W, in the units of x_LQ, [−1, 1]) for any H and W.
+
+        Parameters
+        ----------
+        sample
+            ``cat(y_t, x_LQ)``, N×6×H×W.
+        timestep
+            N (or one) diffusion time steps, 0 … 999.
+        encoder_hidden_states
+            Instruction tokens, N×K×D.
+        added_cond_kwargs
+            ``{"thumbnail": N×3×64×64}``: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
+            taken to be the whole photograph.
+        """
+        thumbnail = (added_cond_kwargs or {}).get("thumbnail")
+        if thumbnail is None:
+            side = self.config["thumbnail_px"]
+            thumbnail = F.interpolate(sample[:, -3:], (side, side), mode="area")
+        condition, tokens = self._conditions(timestep, encoder_hidden_states, thumbnail)
+        height, width = sample.shape[2:]
+        x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, 2 ** len(self.down)), 2))
+        skips = []
+        for level, stack in enumerate(self.down):
+            for block in stack:  # type: ignore[union-attr]
+                x = block(x, condition)
+            if level < len(self.shrink):
+                skips.append(x)
+                x = self.shrink[level](x)
+        x = self.middle(self.attention(x, tokens), condition)
+        for level in reversed(range(len(self.up))):
+            x = F.pixel_shuffle(self.grow[level](x), 2) + skips[level]
+            for block in self.up[level]:  # type: ignore[union-attr]
+                x = block(x, condition)
+        y0 = F.pixel_shuffle(self.conv_out(x), 2)[:, :, :height, :width]
+        return UNet2DConditionOutput(sample=y0) if return_dict else (y0,)
+
+
+def _blocks(channels: int, condition: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList(ResidualBlock(channels, condition) for _ in range(count))
+
+
+def _sinusoid(timestep: Tensor, size: int) -> Tensor:
+    """Sinusoidal embedding of time steps (Vaswani et al., 2017), N×size."""
+    frequency = torch.exp(torch.arange(size // 2, device=timestep.device) * (-math.log(10_000.0) / (size // 2)))
+    angle = timestep.float()[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """`x` extended at the bottom and right to a multiple, by its own mirror image where it is large enough."""
+    bottom, right = -x.shape[2] % multiple, -x.shape[3] % multiple
+    if not bottom and not right:
+        return x
+    mode = "reflect" if bottom < x.shape[2] and right < x.shape[3] else "replicate"
+    return F.pad(x, (0, right, 0, bottom), mode=mode)
