@@ -28,7 +28,7 @@ from defusion_cli.plugins import Degradation, Image, Position, Scene, param, pse
 from defusion_cli.plugins.kernels import fractal_noise, linear_to_srgb, srgb_to_linear
 
 _INDOOR_SHARE = 0.5
-_SRGB_SHARE = 0.85
+_SRGB_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class Haze(Degradation[HazeParams]):
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> HazeParams:
         """Optical depth of the farthest point from 0.2 (t = 0.8) to 3 (t = 0.05); see the base class."""
         s = severity_or_draw(rng, severity)
-        optical_depth = 0.2 * 14.0**s * np.exp(rng.uniform(-0.1, 0.1))
+        optical_depth = 0.2 * 15.0**s * np.exp(rng.uniform(-0.1, 0.1))
         indoor, linear = rng.random() < _INDOOR_SHARE, rng.random() >= _SRGB_SHARE
         # RESIDE's two parts differ in the unit of depth; what matters to the picture is β · far_m.
         beta = rng.uniform(0.6, 1.8) if indoor else rng.uniform(0.04, 0.2)
         near = rng.uniform(0.1, 0.45) if indoor else rng.uniform(0.0, 0.2)
         airlight = rng.uniform(0.7 if indoor else 0.8, 1.0)
-        patchiness = max(0.0, rng.uniform(-0.6, 0.6))
+        patchiness = max(0.0, rng.uniform(-0.9, 0.45))
         return HazeParams(
             beta=float(beta),
             far_m=float(optical_depth / beta),
@@ -73,7 +73,7 @@ class Haze(Degradation[HazeParams]):
             airlight=float(airlight),
             cast=float(np.clip(rng.normal(0.0, 0.012), -0.03, 0.03)),
             patchiness=float(patchiness),
-            patch_px=float(rng.uniform(60.0, 400.0)),
+            patch_px=float(rng.uniform(150.0, 800.0)),
             space="linear" if linear else "srgb",
         )
 

@@ -31,10 +31,12 @@ from numpy.typing import NDArray
 from defusion_cli.plugins import Degradation, Image, Position, Scene, param, severity_or_draw
 from defusion_cli.plugins.kernels import blur, fractal_noise, linear_to_srgb, srgb_to_linear
 
-_EDGE = 0.25
-"""Metaball level at which the water ends: ρ = √(1 − √0.25) = 0.71 for a drop alone."""
+_EDGE = 0.06
+"""Metaball level at which the water ends. Low, so that only drops that touch flow together."""
 _SUPPORT = float(1.0 / np.sqrt(1.0 - np.sqrt(_EDGE)))
-"""Reach of the kernel over the radius of the visible drop."""
+"""Reach of the kernel over the radius of a drop, which makes a lone drop end at its radius."""
+_OCCUPIED = 0.6
+"""Share of the cells of a jittered grid that hold a drop: real drops have swallowed their nearest neighbours."""
 
 Field = NDArray[np.float32]
 
@@ -66,8 +68,8 @@ class Raindrop(Degradation[RaindropParams]):
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> RaindropParams:
         """Drops from a few sharp ones to a glass half covered; severity sets the covered share of the picture."""
         s = severity_or_draw(rng, severity)
-        cover = 0.03 + 0.6 * s
-        radius = 5.0 * 5.5 ** rng.random()
+        cover = 0.03 + 0.52 * s
+        radius = 5.0 * 6.5 ** rng.random()
         spread = rng.uniform(0.2, 0.55)
         area_px = np.pi * radius**2 * np.exp(2 * spread**2)
         focus = radius * (0.04 + 0.66 * rng.random() ** 1.3)
@@ -78,7 +80,7 @@ class Raindrop(Degradation[RaindropParams]):
             stretch=float(rng.uniform(1.0, 1.6)),
             focus_px=float(focus),
             shrink=float(rng.uniform(5.0, 18.0)),
-            sky=float(rng.uniform(0.1, 0.6)),
+            sky=float(rng.uniform(0.1, 0.8)),
             rim=float(rng.uniform(0.2, 0.7)),
             highlight=float(rng.uniform(0.0, 1.0)),
             film=float(s * max(0.0, rng.uniform(-0.12, 0.12))),
@@ -96,8 +98,7 @@ class Raindrop(Degradation[RaindropParams]):
         level, u, v, radius = _metaballs((-(-h // step), -(-w // step)), params, rng, step)
         light = srgb_to_linear(image)
         seen = _refracted(light, (level, u, v, radius), params, rng, step)
-        level_full = cv2.resize(level, (w, h), interpolation=cv2.INTER_LINEAR)
-        return linear_to_srgb(_through_glass(light, level_full, seen, params))
+        return linear_to_srgb(_through_glass(light, level, seen, params))
 
     def neutral(self) -> RaindropParams:
         """Dry glass."""
@@ -110,9 +111,14 @@ def _draw_drops(shape: tuple[int, int], params: RaindropParams, rng: np.random.G
     margin = 2.0 * params.radius_px / step
     area_px = (h + 2 * margin) * (w + 2 * margin) * step**2
     count = int(params.density * area_px * 1e-6 + rng.random())
-    drops = rng.random((count, 3)).astype(np.float32)
-    drops[:, 0] = drops[:, 0] * (w + 2 * margin) - margin
-    drops[:, 1] = drops[:, 1] * (h + 2 * margin) - margin
+    cell = np.sqrt((h + 2 * margin) * (w + 2 * margin) * _OCCUPIED / max(count, 1))
+    columns = int((w + 2 * margin) / cell) + 1
+    rows = max(int((h + 2 * margin) / cell) + 1, -(-count // columns))
+    row, column = np.divmod(rng.permutation(rows * columns)[:count], columns)
+    jitter = rng.random((count, 2))
+    drops = np.empty((count, 3), np.float32)
+    drops[:, 0] = (column + jitter[:, 0]) / columns * (w + 2 * margin) - margin
+    drops[:, 1] = (row + jitter[:, 1]) / rows * (h + 2 * margin) - margin
     scatter = np.clip(rng.standard_normal(count), -2.0, 2.0)
     drops[:, 2] = np.maximum(params.radius_px * np.exp(params.spread * scatter), 1.0) / step
     return drops
@@ -125,13 +131,15 @@ def _metaballs(
     h, w = shape
     drops = _draw_drops(shape, params, rng, step)
     x0, y0, r = drops[:, 0], drops[:, 1], drops[:, 2]
-    half = np.ceil(r * _SUPPORT * np.float32(params.stretch)).astype(np.int64) + 1
-    side = 2 * half + 1
-    owner = np.repeat(np.arange(len(drops)), side**2)
-    local = np.arange(len(owner)) - np.repeat(np.cumsum(side**2) - side**2, side**2)
-    rows, cols = np.divmod(local, side[owner])
-    x = cols + (np.floor(x0).astype(np.int64) - half)[owner]
-    y = rows + (np.floor(y0).astype(np.int64) - half)[owner]
+    # All pixels near all drops at once: drop after drop, each with its own bounding box.
+    below = np.ceil(r * _SUPPORT).astype(np.int64) + 1
+    above = np.ceil(r * _SUPPORT * np.float32(params.stretch)).astype(np.int64) + 1
+    width = 2 * below + 1
+    area = width * (above + below + 1)
+    owner = np.repeat(np.arange(len(drops)), area)
+    rows, cols = np.divmod(np.arange(len(owner)) - np.repeat(np.cumsum(area) - area, area), width[owner])
+    x = cols + (np.floor(x0).astype(np.int64) - below)[owner]
+    y = rows + (np.floor(y0).astype(np.int64) - above)[owner]
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
     owner, x, y = owner[inside], x[inside], y[inside]
     u = (x - x0[owner]) / r[owner]
@@ -148,7 +156,7 @@ def _metaballs(
     norm = np.maximum(level, 1e-6)
     # Surface tension is never even: an outline that wanders a little.
     wander = fractal_noise(shape, rng, max(1.2 * params.radius_px / step, 2.0), octaves=2)
-    return level * (1.0 + 0.2 * wander), sums[1] / norm, sums[2] / norm, sums[3] / norm
+    return level * (1.0 + 0.25 * wander), sums[1] / norm, sums[2] / norm, sums[3] / norm
 
 
 def _refracted(
@@ -168,7 +176,8 @@ def _refracted(
         background, (x - u * reach) * ratio, (y - v * reach) * ratio, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
     mean, deviation = background.mean(axis=(0, 1)), background.std(axis=(0, 1))
-    sky = np.minimum(mean + 2.0 * deviation, 1.0)
+    sky = np.minimum(mean + 2.5 * deviation, 1.0)
+    sky = 0.4 * sky + 0.6 * sky.mean()
     below = np.float32(params.sky) * np.clip(0.35 + 0.65 * v, 0.0, 1.0)
     seen += below[..., None] * (sky - seen)
     seen *= (1.0 - np.float32(params.rim) * rho2**3)[..., None]
@@ -181,21 +190,31 @@ def _refracted(
 def _through_glass(light: Image, level: Field, seen: Image, params: RaindropParams) -> Image:
     """(1 − M) B + R, drops and their light blurred alike."""
     h, w = light.shape[:2]
-    seen = cv2.resize(seen, (w, h), interpolation=cv2.INTER_LINEAR)
-    softness = 2.0 / params.radius_px
-    mask = np.clip((level - _EDGE) / softness + 0.5, 0.0, 1.0)
-    drops = cv2.merge([mask, mask, mask, mask])
-    drops[..., :3] *= seen
-    if params.focus_px > 4:
-        size = (max(w // 4, 1), max(h // 4, 1))
-        small = blur(cv2.resize(drops, size, interpolation=cv2.INTER_AREA), params.focus_px / 4)
-        drops = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
-    else:
-        drops = blur(drops, params.focus_px)
-    mask = drops[..., 3:]
+    if params.focus_px < 3:
+        level = cv2.resize(level, (w, h), interpolation=cv2.INTER_LINEAR)
+        seen = cv2.resize(seen, (w, h), interpolation=cv2.INTER_LINEAR)
+    # The level falls by 4 √EDGE (1 − √EDGE) per radius at the edge: an outline one pixel wide.
+    per_px = np.float32(4 * np.sqrt(_EDGE) * (1 - np.sqrt(_EDGE)) / params.radius_px * h / level.shape[0])
+    mask = np.clip((level - np.float32(_EDGE)) / per_px + np.float32(0.5), 0.0, 1.0)
+    drops = cv2.merge([*cv2.split(cv2.multiply(seen, cv2.merge([mask, mask, mask]))), mask])
+    drops = _defocused(drops, params.focus_px * level.shape[0] / h)
+    if drops.shape[:2] != (h, w):
+        drops = cv2.resize(drops, (w, h), interpolation=cv2.INTER_LINEAR)
+    red, green, blue, mask = cv2.split(drops)
     if params.film > 0:
         light = light + np.float32(params.film) * (light.mean(axis=(0, 1)) - light)
-    return light * (1.0 - mask) + drops[..., :3]
+    clear = 1.0 - mask
+    return cv2.add(cv2.multiply(light, cv2.merge([clear, clear, clear])), cv2.merge([red, green, blue]))
+
+
+def _defocused(drops: Field, sigma_px: float) -> Field:
+    """Gaussian blur; a wide one on a coarser grid, where it costs little."""
+    h, w = drops.shape[:2]
+    coarser = 2 ** max(0, int(np.log2(max(sigma_px, 1.0) / 1.5)))
+    if coarser == 1 or min(h, w) < 4 * coarser:
+        return blur(drops, sigma_px)
+    small = cv2.resize(drops, (w // coarser, h // coarser), interpolation=cv2.INTER_AREA)
+    return cv2.resize(blur(small, sigma_px / coarser), (w, h), interpolation=cv2.INTER_LINEAR)
 
 
 RAINDROP = Raindrop()
