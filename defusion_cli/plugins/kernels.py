@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from defusion_cli.plugins.contract import Image
 
 _TABLE_SIZE = 65536
+_PIECE = 32768
 
 
 @lru_cache(maxsize=2)
@@ -25,28 +26,50 @@ def _light_table(to_linear: bool) -> NDArray[np.float32]:
     return table
 
 
-def _look_up(image: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.float32]:
-    # A 256 kB table stays in the cache: about 3 ms for 512×512×3, against 20 ms for np.power.
-    index = np.clip(image, 0.0, 1.0)
-    index *= _TABLE_SIZE - 1
-    index += 0.5
-    return table[index.astype(np.uint16)]
+def look_up(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`table`, of 65536 samples over [0, 1], at `values`, which are clipped to [0, 1]; any shape."""
+    flat = values.reshape(-1)
+    out = np.empty(flat.shape, np.float32)
+    # Piece by piece, so that the intermediate arrays stay in the cache: 1 ms for 512×512×3, against 4 ms in one go
+    # and 20 ms for np.power.
+    for start in range(0, flat.size, _PIECE):
+        index = np.clip(flat[start : start + _PIECE], 0.0, 1.0)
+        index *= _TABLE_SIZE - 1
+        index += 0.5
+        np.take(table, index.astype(np.uint16), out=out[start : start + _PIECE], mode="clip")
+    return out.reshape(values.shape)
 
 
 def srgb_to_linear(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Linear light in [0, 1] of sRGB values in [0, 1] (IEC 61966-2-1), to 1e-5."""
-    return _look_up(image, _light_table(True))
+    return look_up(image, _light_table(True))
 
 
 def linear_to_srgb(light: NDArray[np.float32]) -> NDArray[np.float32]:
     """sRGB values of linear light, both in [0, 1]; clips what does not fit. Inverse of `srgb_to_linear`, to 1e-4."""
-    return _look_up(light, _light_table(False))
+    return look_up(light, _light_table(False))
 
 
 def convolve(image: NDArray[np.float32], psf: NDArray[np.float32]) -> NDArray[np.float32]:
     """`image` (H×W or H×W×C) convolved with a point spread function of odd size, mirrored at the border."""
-    # filter2D correlates; a PSF is convolved, hence the flip. It switches to the FFT by itself above 11×11.
+    if max(psf.shape) > 11:
+        return _convolve_spectra(image, psf)
+    # filter2D correlates; a PSF is convolved, hence the flip.
     return cv2.filter2D(image, -1, np.ascontiguousarray(psf[::-1, ::-1]), borderType=cv2.BORDER_REFLECT_101)
+
+
+def _convolve_spectra(image: NDArray[np.float32], psf: NDArray[np.float32]) -> NDArray[np.float32]:
+    # One transform a channel; filter2D goes block by block above 11×11 and takes three times as long.
+    h, w = image.shape[:2]
+    y, x = psf.shape[0] // 2, psf.shape[1] // 2
+    rows, cols = cv2.getOptimalDFTSize(h + 2 * y), cv2.getOptimalDFTSize(w + 2 * x)
+    padded = cv2.copyMakeBorder(image, y, rows - h - y, x, cols - w - x, cv2.BORDER_REFLECT_101)
+    response = cv2.dft(cv2.copyMakeBorder(psf, 0, rows - psf.shape[0], 0, cols - psf.shape[1], cv2.BORDER_CONSTANT))
+    planes = [
+        cv2.idft(cv2.mulSpectrums(cv2.dft(plane), response, 0), flags=cv2.DFT_SCALE)[2 * y :, 2 * x :][:h, :w]
+        for plane in cv2.split(padded)
+    ]
+    return planes[0].copy() if image.ndim == 2 else cv2.merge(planes)
 
 
 def blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
