@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from defusion_cli.commands import COMMANDS
 from defusion_cli.plugins import Degradation, describe_params, installed_plugins
 
-COMMANDS = ("make-ground", "degrade", "train-tokenizer", "train", "restore", "score")
 HEAD = "<!-- Written by `make docs`; edit the code, not this page. -->\n"
 
 

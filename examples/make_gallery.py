@@ -20,7 +20,7 @@ from defusion_cli.plugins import Degradation, apply_recipe, draw_recipe, install
 
 FOLDER = Path(__file__).parent / "gallery"
 SEVERITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
-TILE_WIDTH, TILE_HEIGHT = 288, 224
+TILE_WIDTH, TILE_HEIGHT = 272, 208
 # Photograph, and the left and top edge of the piece that is shown.
 PHOTOS = {"rocket": (data.rocket, 190, 130), "coffee": (data.coffee, 120, 60)}
 
