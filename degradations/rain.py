@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from defusion_cli.plugins import Degradation, Image, Position, Scene, param, severity_or_draw
 from defusion_cli.plugins.kernels import fractal_noise, linear_to_srgb, srgb_to_linear
 
-_CHUNK = 4096
-"""Streaks drawn at a time, which bounds the memory that a large picture takes."""
+_CHUNK = 1024
+"""Streaks drawn at a time, few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class Rain(Degradation[RainParams]):
         s = severity_or_draw(rng, severity)
         srgb = bool(rng.random() < 0.75)
         light = 0.005 * 65.0**s * rng.uniform(0.85, 1.15) * (1.0 if srgb else 0.5)
-        length = 9.0 * 8.0 ** rng.beta(1.3 + s, 2.0)
-        width = rng.uniform(0.7 + 0.4 * s, 1.4 + 1.4 * s)
-        brightness = (0.12 + 0.16 * s) * rng.uniform(0.8, 1.8) * (1.0 if srgb else 0.6)
-        depth_range = rng.uniform(1.0, 4.0)
+        length = 10.0 * 9.0 ** rng.beta(1.3 + 1.5 * s, 2.0)
+        width = rng.uniform(0.7 + 0.3 * s, 1.5 + 1.0 * s)
+        brightness = (0.12 + 0.1 * s) * rng.uniform(0.8, 1.8) * (1.0 if srgb else 0.6)
+        depth_range = rng.uniform(1.0, 4.0 - s)
         directions = 1 if rng.random() > 0.2 + 0.4 * s else int(rng.integers(2, 6))
         veil = rng.uniform(0.0, 0.03 + 0.8 * s**2) if rng.random() < 0.3 else 0.0
         ink = length * width * brightness * 1e-6
@@ -92,7 +92,7 @@ class Rain(Degradation[RainParams]):
             directions=directions,
             spread_deg=float(rng.uniform(5.0, 30.0)),
             depth_range=float(depth_range),
-            gusts=float(rng.uniform(0.0, 0.6)),
+            gusts=float(rng.uniform(0.0, 0.6 - 0.3 * s)),
             veil=float(veil),
             sky=float(rng.uniform(0.55, 0.95)),
             blend=("additive", "screen", "occlusion")[int(rng.choice(3, p=(0.65, 0.25, 0.1)))],
@@ -143,27 +143,31 @@ def streak_layer(shape: tuple[int, int], params: RainParams, rng: np.random.Gene
     offsets = rng.uniform(-params.spread_deg, params.spread_deg, params.directions)
     offsets[0] = 0.0
     gusts = np.maximum(1.0 + params.gusts * fractal_noise((16, 16), rng, 8.0, octaves=2), 0.0)
-    layer = np.zeros((h, w), np.float32)
+    x, y = rng.uniform(-aside, w + aside, count), rng.uniform(-reach, h + reach, count)
+    z = np.cbrt(np.sort(rng.uniform(near**3, far**3, count)))  # sorted, so that streaks drawn together are as wide
+    slant = params.wind_deg + offsets[rng.integers(0, params.directions, count)]
+    slant += params.jitter_deg * rng.standard_normal(count)
+    slant = np.deg2rad(np.clip(slant, -75.0, 75.0))
+    length = params.length_px / z * rng.uniform(0.6, 1.4, count)
+    light = params.brightness * rng.uniform(0.5, 1.5, count)
+    light *= gusts[np.clip(y * 16 / h, 0, 15).astype(int), np.clip(x * 16 / w, 0, 15).astype(int)]
+    width = params.width_px / z
+    seen = np.hypot(np.maximum(width, 1.0), np.maximum(1.0 / z - 1.0, 0.0))
+    light *= width / seen
+    streaks = np.stack([x, y, slant, length, seen, light]).astype(np.float32)
+    border = 2 + int(np.ceil(((seen + 1.0) / np.cos(slant)).max(initial=0.0)))
+    padded = np.zeros((h, w + 2 * border), np.float32)
     for start in range(0, count, _CHUNK):
-        n = min(_CHUNK, count - start)
-        x, y = rng.uniform(-aside, w + aside, n), rng.uniform(-reach, h + reach, n)
-        z = np.cbrt(rng.uniform(near**3, far**3, n))
-        slant = params.wind_deg + offsets[rng.integers(0, params.directions, n)]
-        slant += params.jitter_deg * rng.standard_normal(n)
-        length = params.length_px / z * rng.uniform(0.6, 1.4, n)
-        light = params.brightness * rng.uniform(0.5, 1.5, n)
-        light *= gusts[np.clip(y * 16 / h, 0, 15).astype(int), np.clip(x * 16 / w, 0, 15).astype(int)]
-        width = params.width_px / z
-        seen = np.hypot(np.maximum(width, 1.0), np.maximum(1.0 / z - 1.0, 0.0))
-        light *= width / seen
-        streaks = np.stack([x, y, np.deg2rad(np.clip(slant, -75.0, 75.0)), length, seen, light])
-        _draw(layer, streaks.astype(np.float32))
-    return layer
+        _draw(padded, border, streaks[:, start : start + _CHUNK])
+    return padded[:, border:-border]
 
 
-def _draw(layer: NDArray[np.float32], streaks: NDArray[np.float32]) -> None:
-    """Add antialiased streaks (rows: x and y of the middle, slant in rad, length, width, light) to `layer`."""
-    h, w = layer.shape
+def _draw(layer: NDArray[np.float32], border: int, streaks: NDArray[np.float32]) -> None:
+    """Add antialiased streaks to `layer`, whose outer `border` columns lie beside the picture.
+
+    The rows of `streaks` are x and y of the middle, slant in rad, length, width, light.
+    """
+    h, w = layer.shape[0], layer.shape[1] - 2 * border
     x, y, slant, length, width, light = streaks
     cos = np.cos(slant)
     half = length * cos / 2
@@ -177,11 +181,10 @@ def _draw(layer: NDArray[np.float32], streaks: NDArray[np.float32]) -> None:
     ends = np.minimum(3.0 * (1.0 - np.abs(below) / (half + np.float32(0.5))[owner]), 1.0)
     peak = light[owner] * ends
     reach = (width / 2 + np.float32(0.5)) / cos
-    steps = int(np.ceil(2 * reach.max(initial=0.0))) + 1
-    # Streaks beside the picture are drawn, at coverage 0, in a margin that is cut off.
-    left = np.clip(np.ceil(centre - reach[owner]), -steps, w)
-    padded = np.zeros((h, w + 2 * steps), np.float32)
-    flat, index = padded.reshape(-1), row * padded.shape[1] + left.astype(np.int64) + steps
+    steps = int(np.ceil(2 * reach.max()))
+    # Streaks beside the picture are drawn, at coverage 0, in the border that is cut off.
+    left = np.clip(np.ceil(centre - reach[owner]), -border, w)
+    flat, index = layer.reshape(-1), row * layer.shape[1] + left.astype(np.int64) + border
     across = left - centre
     cos_row, edge = cos[owner], (width / 2 + np.float32(0.5))[owner]
     for _ in range(steps):
@@ -189,7 +192,6 @@ def _draw(layer: NDArray[np.float32], streaks: NDArray[np.float32]) -> None:
         np.add.at(flat, index, cover * peak)
         across += 1.0
         index += 1
-    layer += padded[:, steps:-steps]
 
 
 RAIN = Rain()
