@@ -1,0 +1,62 @@
+"""Restore every folder of examples/photos/ with `defusion restore` and draw before and after side by side.
+
+Usage: python examples/run_demo.py [--model default|FOLDER] [--steps N]
+
+The name of a folder is the degradation to take away; `rain+noise` is a mixture of two. Everything after the script's
+name is handed on to `defusion restore`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from sheets import draw_sheet
+
+FOLDER = Path(__file__).parent
+OUT = FOLDER / "out"
+TILE = (400, 300)
+
+
+def restore(photos: Path, options: list[str]) -> Path:
+    """Run `defusion restore` over one folder; finished files are skipped, so a second run is quick."""
+    target = OUT / photos.name
+    wanted = [word for degradation in photos.name.split("+") for word in ("--degradation", degradation)]
+    command = [sys.executable, "-m", "defusion_cli", "restore", str(photos), str(target), *wanted, *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return target
+
+
+def psnr(image: Image.Image, clean: Image.Image) -> float:
+    """Peak signal-to-noise ratio of 8-bit RGB values, in decibels."""
+    difference = np.asarray(image.convert("RGB"), np.float64) - np.asarray(clean.convert("RGB"), np.float64)
+    return float(10 * np.log10(255**2 / np.mean(difference**2)))
+
+
+def compare(before: Path, after: Path) -> list[tuple[Image.Image, str]]:
+    """One row of the sheet: damaged, restored and true picture."""
+    clean = Image.open(FOLDER / "clean" / before.name)
+    row = []
+    for picture, caption in ((Image.open(before), before.parent.name), (Image.open(after), "restored")):
+        row.append((picture, f"{caption}: {psnr(picture, clean):.1f} dB"))
+    return [
+        (ImageOps.pad(picture.convert("RGB"), TILE, color="white"), text) for picture, text in [*row, (clean, "true")]
+    ]
+
+
+def main() -> None:
+    """Restore, compare, and print the path of the sheet."""
+    rows = []
+    for photos in sorted((FOLDER / "photos").iterdir()):
+        target = restore(photos, sys.argv[1:])
+        for before in sorted(photos.glob("*.jpg")):
+            (after,) = target.glob(f"{before.stem}.*")
+            rows.append(compare(before, after))
+    print(draw_sheet(rows, OUT / "before-after.jpg"))
+
+
+if __name__ == "__main__":
+    main()
