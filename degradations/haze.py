@@ -63,7 +63,7 @@ class Haze(Degradation[HazeParams]):
         indoor, linear = rng.random() < _INDOOR_SHARE, rng.random() >= _SRGB_SHARE
         # RESIDE's two parts differ in the unit of depth; what matters to the picture is β · far_m.
         beta = rng.uniform(0.6, 1.8) if indoor else rng.uniform(0.04, 0.2)
-        near = rng.uniform(0.1, 0.45) if indoor else rng.uniform(0.0, 0.2)
+        near = rng.uniform(0.1, 0.5) if indoor else rng.uniform(0.0, 0.2)
         airlight = rng.uniform(0.7 if indoor else 0.8, 1.0)
         patchiness = max(0.0, rng.uniform(-0.9, 0.45))
         return HazeParams(
@@ -77,9 +77,7 @@ class Haze(Degradation[HazeParams]):
             space="linear" if linear else "srgb",
         )
 
-    def apply(
-        self, image: Image, params: HazeParams, rng: np.random.Generator, scene: Scene | None = None
-    ) -> Image:
+    def apply(self, image: Image, params: HazeParams, rng: np.random.Generator, scene: Scene | None = None) -> Image:
         """`image` seen through the haze; uses ``scene.depth`` when there is one."""
         # One generator each, so that the clouds stay where they are when a depth map becomes known.
         cloud_rng, depth_rng = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=2))
@@ -97,10 +95,8 @@ class Haze(Degradation[HazeParams]):
         return HazeParams(beta=0.0)
 
 
-def transmission(
-    depth: NDArray[np.float32], params: HazeParams, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """t = exp(−β d), H×W in (0, 1], for relative `depth` (H×W in [0, 1])."""
+def transmission(depth: NDArray[np.float32], params: HazeParams, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Transmission t = exp(−β d), H×W in (0, 1], for relative `depth` (H×W in [0, 1])."""
     near = params.near * params.far_m
     optical_depth = depth * np.float32(params.beta * (params.far_m - near))
     optical_depth += np.float32(params.beta * near)

@@ -23,6 +23,7 @@ their trails, and dispersion.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -41,11 +42,20 @@ _OCCUPIED = 0.6
 Field = NDArray[np.float32]
 
 
+class _Water(NamedTuple):
+    """Drops on a grid, all H×W: sum of kernels, offset from the centre over the radius, and the radius."""
+
+    level: Field
+    u: Field
+    v: Field
+    radius: Field
+
+
 @dataclass(frozen=True)
 class RaindropParams:
     """Parameters of `Raindrop`."""
 
-    density: float = param(150.0, unit="1/Mpx", low=0.0, high=4000.0, meaning="drops per megapixel")
+    density: float = param(150.0, unit="1/Mpx", low=0.0, high=10000.0, meaning="drops per megapixel")
     radius_px: float = param(14.0, unit="px", low=2.0, high=80.0, meaning="median radius of a drop")
     spread: float = param(0.4, unit="log units", low=0.0, high=1.0, meaning="deviation of the logarithm of the radius")
     stretch: float = param(1.2, low=1.0, high=2.5, meaning="height of the upper half over that of the lower half")
@@ -54,7 +64,7 @@ class RaindropParams:
     sky: float = param(0.3, low=0.0, high=1.0, meaning="light gathered from beyond the frame, in the lower half")
     rim: float = param(0.4, low=0.0, high=1.0, meaning="darkening of the rim")
     highlight: float = param(0.5, low=0.0, high=2.0, meaning="strength of the bright spot")
-    film: float = param(0.0, low=0.0, high=0.5, meaning="share of light scattered by a film of water over all the glass")
+    film: float = param(0.0, low=0.0, high=0.5, meaning="share of light scattered by a film over all the glass")
 
 
 class Raindrop(Degradation[RaindropParams]):
@@ -72,18 +82,18 @@ class Raindrop(Degradation[RaindropParams]):
         radius = 5.0 * 6.5 ** rng.random()
         spread = rng.uniform(0.2, 0.55)
         area_px = np.pi * radius**2 * np.exp(2 * spread**2)
-        focus = radius * (0.04 + 0.66 * rng.random() ** 1.3)
+        focus = radius * (0.04 + 0.8 * rng.random() ** 1.3)
         return RaindropParams(
-            density=float(np.clip(-np.log(1.0 - cover) / area_px * 1e6, 0.0, 4000.0)),
+            density=float(np.clip(-np.log(1.0 - cover) / area_px * 1e6, 0.0, 10000.0)),
             radius_px=float(radius),
             spread=float(spread),
             stretch=float(rng.uniform(1.0, 1.6)),
             focus_px=float(focus),
             shrink=float(rng.uniform(5.0, 18.0)),
-            sky=float(rng.uniform(0.1, 0.8)),
+            sky=float(rng.uniform(0.1, 0.9)),
             rim=float(rng.uniform(0.2, 0.7)),
             highlight=float(rng.uniform(0.0, 1.0)),
-            film=float(s * max(0.0, rng.uniform(-0.12, 0.12))),
+            film=float(s * max(0.0, rng.uniform(-0.1, 0.2))),
         )
 
     def apply(
@@ -95,10 +105,18 @@ class Raindrop(Degradation[RaindropParams]):
         h, w = image.shape[:2]
         # Drops are smooth inside; only their outline needs full resolution, and gets it from the smooth field.
         step = 2 if params.radius_px >= 4 and min(h, w) >= 16 else 1
-        level, u, v, radius = _metaballs((-(-h // step), -(-w // step)), params, rng, step)
+        water = _metaballs((-(-h // step), -(-w // step)), params, rng, step)
         light = srgb_to_linear(image)
-        seen = _refracted(light, (level, u, v, radius), params, rng, step)
-        return linear_to_srgb(_through_glass(light, level, seen, params))
+        shrunk = 4 if min(h, w) >= 64 else 1
+        background = cv2.resize(light, (-(-w // shrunk), -(-h // shrunk)), interpolation=cv2.INTER_AREA)
+        background = blur(background, max(0.25 * params.shrink, 1.0) * 2 / shrunk)
+        sky = _sky_light(background, rng)
+        seen = _refracted(background, step / shrunk, water, params, sky)
+        seen = cv2.add(seen, _thrice(_sun(water, params, rng)))
+        film = _film((-(-h // step), -(-w // step)), params, rng)
+        cover, glow = _drop_layer((h, w), water.level, seen, (film, sky), params)
+        through = cv2.multiply(light, _thrice(1.0 - cover))
+        return linear_to_srgb(cv2.add(through, glow, through))
 
     def neutral(self) -> RaindropParams:
         """Dry glass."""
@@ -124,16 +142,27 @@ def _draw_drops(shape: tuple[int, int], params: RaindropParams, rng: np.random.G
     return drops
 
 
-def _metaballs(
-    shape: tuple[int, int], params: RaindropParams, rng: np.random.Generator, step: int
-) -> tuple[Field, Field, Field, Field]:
-    """Sum of kernels, and the offsets u, v and radius of the drops, weighted by their kernels (all H×W)."""
+def _metaballs(shape: tuple[int, int], params: RaindropParams, rng: np.random.Generator, step: int) -> _Water:
+    """All drops on one grid; where several overlap, offsets and radii are averaged by their kernels."""
     h, w = shape
     drops = _draw_drops(shape, params, rng, step)
-    x0, y0, r = drops[:, 0], drops[:, 1], drops[:, 2]
+    sums = np.zeros((4, h, w), np.float32)
+    # Some thousand drops at a time, lest a large photo need gigabytes.
+    for start in range(0, len(drops), 4096):
+        sums += _kernel_sums(shape, drops[start : start + 4096], params.stretch)
+    # Surface tension is never even: an outline that wanders a little.
+    wander = fractal_noise(shape, rng, max(1.2 * params.radius_px / step, 2.0), octaves=2)
+    u, v, radius = sums[1:] / np.maximum(sums[0], np.float32(1e-6))
+    return _Water(sums[0] * (1.0 + 0.25 * wander), u, v, radius)
+
+
+def _kernel_sums(shape: tuple[int, int], drops: Field, stretch: float) -> Field:
+    """Sums over `drops` of w, w u, w v and w r, 4×H×W."""
+    h, w = shape
+    x0, y0, r = drops.T
     # All pixels near all drops at once: drop after drop, each with its own bounding box.
     below = np.ceil(r * _SUPPORT).astype(np.int64) + 1
-    above = np.ceil(r * _SUPPORT * np.float32(params.stretch)).astype(np.int64) + 1
+    above = np.ceil(r * _SUPPORT * np.float32(stretch)).astype(np.int64) + 1
     width = 2 * below + 1
     area = width * (above + below + 1)
     owner = np.repeat(np.arange(len(drops)), area)
@@ -144,67 +173,79 @@ def _metaballs(
     owner, x, y = owner[inside], x[inside], y[inside]
     u = (x - x0[owner]) / r[owner]
     v = (y - y0[owner]) / r[owner]
-    v = np.where(v < 0, v / np.float32(params.stretch), v)
+    v = np.where(v < 0, v / np.float32(stretch), v)
     weight = np.maximum(1.0 - (u * u + v * v) / np.float32(_SUPPORT**2), 0.0) ** 2
-
     index = y * w + x
-    sums = [
-        np.bincount(index, weight * value, minlength=h * w).reshape(h, w).astype(np.float32)
-        for value in (1.0, u, v, r[owner])
-    ]
-    level = sums[0]
-    norm = np.maximum(level, 1e-6)
-    # Surface tension is never even: an outline that wanders a little.
-    wander = fractal_noise(shape, rng, max(1.2 * params.radius_px / step, 2.0), octaves=2)
-    return level * (1.0 + 0.25 * wander), sums[1] / norm, sums[2] / norm, sums[3] / norm
+    sums = [np.bincount(index, weight * value, minlength=h * w) for value in (1.0, u, v, r[owner])]
+    return np.stack(sums).reshape(4, h, w).astype(np.float32)
 
 
-def _refracted(
-    light: Image, drops: tuple[Field, Field, Field, Field], params: RaindropParams, rng: np.random.Generator, step: int
-) -> Image:
-    """Light seen through the water, at the drops' resolution."""
-    _, u, v, radius = drops
-    h, w = light.shape[:2]
-    shrunk = 4 if min(h, w) >= 64 else 1
-    background = cv2.resize(light, (-(-w // shrunk), -(-h // shrunk)), interpolation=cv2.INTER_AREA)
-    background = blur(background, max(0.25 * params.shrink, 1.0) * 4 / shrunk / 2)
+def _thrice(field: Field) -> Image:
+    # OpenCV multiplies pictures of three channels several times faster than numpy broadcasts one.
+    return cv2.merge([field, field, field])
+
+
+def _refracted(background: Image, scale: float, water: _Water, params: RaindropParams, sky: Field) -> Image:
+    """Light seen through the water; `scale` is the size of `background` over that of the drops' grid."""
+    _, u, v, radius = water
     rho2 = np.minimum(u * u + v * v, 1.0)
     reach = (1.0 + np.float32(params.shrink) / np.sqrt(1.0 - 0.6 * rho2)) * radius
     y, x = np.mgrid[0 : u.shape[0], 0 : u.shape[1]].astype(np.float32)
-    ratio = np.float32(step / shrunk)
     seen = cv2.remap(
-        background, (x - u * reach) * ratio, (y - v * reach) * ratio, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        background,
+        (x - u * reach) * np.float32(scale),
+        (y - v * reach) * np.float32(scale),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT_101,
     )
-    mean, deviation = background.mean(axis=(0, 1)), background.std(axis=(0, 1))
-    sky = np.minimum(mean + 2.5 * deviation, 1.0)
-    sky = 0.4 * sky + 0.6 * sky.mean()
-    below = np.float32(params.sky) * np.clip(0.35 + 0.65 * v, 0.0, 1.0)
-    seen += below[..., None] * (sky - seen)
-    seen *= (1.0 - np.float32(params.rim) * rho2**3)[..., None]
+    rim = 1.0 - np.float32(params.rim) * rho2**3
+    beyond = np.float32(params.sky) * np.clip(0.45 + 0.55 * v, 0.0, 1.0)
+    seen = cv2.multiply(seen, _thrice(rim * (1.0 - beyond)))
+    beyond *= rim
+    return cv2.add(seen, cv2.merge([beyond * value for value in sky]))
+
+
+def _sky_light(background: Image, rng: np.random.Generator) -> Field:
+    """What a drop sees beyond the frame: about the brightest large thing within it, paler, often bluer."""
+    mean, deviation = (values.ravel() for values in cv2.meanStdDev(background))
+    bright = np.minimum(mean + 2.5 * deviation, 1.0)
+    blue = rng.uniform(-0.03, 0.12)
+    tinted = (0.4 * bright + 0.6 * bright.mean()) * np.array([1.0 - blue, 1.0, 1.0 + blue])
+    return np.clip(tinted, 0.0, 1.0).astype(np.float32)
+
+
+def _sun(water: _Water, params: RaindropParams, rng: np.random.Generator) -> Field:
+    """One bright spot in the lower half of every drop, on the same side of all."""
     angle = rng.uniform(0.2, 0.8) * np.pi
-    spot = (u - np.float32(0.5 * np.cos(angle))) ** 2 + (v - np.float32(0.5 * np.sin(angle))) ** 2
-    seen += (np.float32(params.highlight) * np.exp(-spot / 0.02))[..., None]
-    return np.clip(seen, 0.0, 1.5)
+    spot = (water.u - np.float32(0.5 * np.cos(angle))) ** 2 + (water.v - np.float32(0.5 * np.sin(angle))) ** 2
+    return np.float32(params.highlight) * cv2.exp(spot / np.float32(-0.02))
 
 
-def _through_glass(light: Image, level: Field, seen: Image, params: RaindropParams) -> Image:
-    """(1 − M) B + R, drops and their light blurred alike."""
-    h, w = light.shape[:2]
+def _film(shape: tuple[int, int], params: RaindropParams, rng: np.random.Generator) -> Field:
+    """Share of light that a patchy film of water scatters, H×W."""
+    h, w = shape
+    noise = fractal_noise((-(-h // 8), -(-w // 8)), rng, max(max(h, w) / 16, 2.0), octaves=3)
+    return cv2.resize(np.float32(params.film) * np.clip(1.0 + 0.8 * noise, 0.0, 2.0), (w, h))
+
+
+def _drop_layer(
+    shape: tuple[int, int], level: Field, seen: Image, film: tuple[Field, Field], params: RaindropParams
+) -> tuple[Field, Image]:
+    """M (H×W) and R (H×W×3), film of water included, out of focus."""
+    h, w = shape
+    share, sky = film
     if params.focus_px < 3:
-        level = cv2.resize(level, (w, h), interpolation=cv2.INTER_LINEAR)
-        seen = cv2.resize(seen, (w, h), interpolation=cv2.INTER_LINEAR)
+        level, seen, share = (cv2.resize(field, (w, h)) for field in (level, seen, share))
     # The level falls by 4 √EDGE (1 − √EDGE) per radius at the edge: an outline one pixel wide.
     per_px = np.float32(4 * np.sqrt(_EDGE) * (1 - np.sqrt(_EDGE)) / params.radius_px * h / level.shape[0])
     mask = np.clip((level - np.float32(_EDGE)) / per_px + np.float32(0.5), 0.0, 1.0)
-    drops = cv2.merge([*cv2.split(cv2.multiply(seen, cv2.merge([mask, mask, mask]))), mask])
-    drops = _defocused(drops, params.focus_px * level.shape[0] / h)
-    if drops.shape[:2] != (h, w):
-        drops = cv2.resize(drops, (w, h), interpolation=cv2.INTER_LINEAR)
-    red, green, blue, mask = cv2.split(drops)
+    glow = cv2.multiply(np.minimum(seen, 1.5), _thrice(mask))
     if params.film > 0:
-        light = light + np.float32(params.film) * (light.mean(axis=(0, 1)) - light)
-    clear = 1.0 - mask
-    return cv2.add(cv2.multiply(light, cv2.merge([clear, clear, clear])), cv2.merge([red, green, blue]))
+        share = share * (1.0 - mask)
+        mask = mask + share
+        glow = cv2.add(glow, cv2.merge([share * value for value in sky]), glow)
+    cover, glow = (_defocused(field, params.focus_px * level.shape[0] / h) for field in (mask, glow))
+    return (cover, glow) if cover.shape == (h, w) else (cv2.resize(cover, (w, h)), cv2.resize(glow, (w, h)))
 
 
 def _defocused(drops: Field, sigma_px: float) -> Field:

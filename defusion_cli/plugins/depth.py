@@ -44,7 +44,7 @@ def pseudo_depth(image: Image, rng: np.random.Generator) -> Field:
     depth = np.exp(log_depth)
     low, high = float(depth.min()), float(depth.max())
     # Perspective alone leaves most of a picture near; a power below one gives furniture and houses their share.
-    depth = ((depth - low) / max(high - low, 1e-6)) ** np.float32(power)
+    depth = ((depth - np.float32(low)) / np.float32(max(high - low, 1e-6))) ** np.float32(power)
     return _guided_upsample(depth, small, image)
 
 
