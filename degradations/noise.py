@@ -31,11 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defusion_cli.plugins import Degradation, Image, Position, Scene, param, severity_or_draw
+from defusion_cli.plugins.kernels import look_up
 
 Array = NDArray[np.float32]
 
 _LEVELS = 65536
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Brightness as in JPEG files (ITU-R BT.601), and the differences R − Y and B − Y.
+_RGB_TO_YCC = np.array([[0.299, 0.587, 0.114], [0.701, -0.587, -0.114], [-0.299, -0.587, 0.886]], np.float32)
+_YCC_TO_RGB = np.linalg.inv(_RGB_TO_YCC)
 # Colour matrices from XYZ to the sensors of four cameras, and from linear sRGB to XYZ (Brooks et al. 2019).
 _XYZ_TO_CAMERA = np.array(
     [
@@ -87,14 +90,6 @@ def _tone_table(forward: bool) -> Array:
     return np.asarray(y, np.float32)
 
 
-def _through(table: Array, values: Array) -> Array:
-    """`table` at `values`, which are clipped to [0, 1]."""
-    index = np.multiply(values, np.float32(_LEVELS - 1))
-    np.clip(index, 0, _LEVELS - 1, out=index)
-    index += np.float32(0.5)
-    return np.take(table, index.astype(np.uint16))
-
-
 def _draw_camera(rng: np.random.Generator) -> NDArray[np.float64]:
     """3×3 matrix from linear sRGB to raw sensor values: a random mix of cameras and white balances."""
     weights = rng.dirichlet(np.ones(len(_XYZ_TO_CAMERA)))
@@ -121,18 +116,17 @@ def _demosaic(mosaic: Array) -> Array:
 
 def _smooth(noise: Array, grain_px: float, chroma_grain_px: float) -> Array:
     """Noise smoothed by different widths in brightness and in colour."""
-    luma = cv2.transform(noise, _LUMA[None])[..., None]
-    chroma = noise - luma
-    if chroma_grain_px > 0:
-        chroma = cv2.GaussianBlur(chroma, (0, 0), chroma_grain_px)
+    luma, *chroma = cv2.split(cv2.transform(noise, _RGB_TO_YCC))
     if grain_px > 0:
-        luma = cv2.GaussianBlur(luma, (0, 0), grain_px)[..., None]
-    return np.asarray(chroma + luma.reshape(*noise.shape[:2], 1), np.float32)
+        luma = cv2.GaussianBlur(luma, (0, 0), grain_px)
+    if chroma_grain_px > 0:
+        chroma = [cv2.GaussianBlur(plane, (0, 0), chroma_grain_px) for plane in chroma]
+    return np.asarray(cv2.transform(cv2.merge([luma, *chroma]), _YCC_TO_RGB), np.float32)
 
 
 def _camera_noise(image: Image, params: NoiseParams, rng: np.random.Generator) -> Array:
     to_raw = _draw_camera(rng)
-    light = _through(_tone_table(False), image)
+    light = look_up(image, _tone_table(False))
     raw = cv2.transform(light, to_raw.astype(np.float32))
     sites = np.empty(image.shape[:2], np.float32)
     for y, x, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
@@ -140,9 +134,7 @@ def _camera_noise(image: Image, params: NoiseParams, rng: np.random.Generator) -
     variance = np.float32(params.shot) * np.maximum(sites, 0) + np.float32(params.read)
     noise = _demosaic(np.sqrt(variance) * _normals(rng, sites.shape))
     light += cv2.transform(noise, np.linalg.inv(to_raw).astype(np.float32))
-    residual = _through(_tone_table(True), light) - image
-    if params.grain_px == params.chroma_grain_px == 0:
-        return residual
+    residual = look_up(light, _tone_table(True)) - image
     return _smooth(residual, params.grain_px, params.chroma_grain_px)
 
 

@@ -50,6 +50,23 @@ def linear_to_srgb(light: NDArray[np.float32]) -> NDArray[np.float32]:
     return look_up(light, _light_table(False))
 
 
+def to_light(image: Image, space: str, highlights: float = 0.0) -> NDArray[np.float32]:
+    """What a blur has to average: light for ``linear``, the picture's own values for ``srgb``.
+
+    The latter is how many data sets were blurred, without regard to gamma. `highlights` tells how much brighter than
+    white, in units of white, the clipped parts of the picture were in the scene; 0 leaves them white.
+    """
+    light = srgb_to_linear(image) if space == "linear" else image
+    if highlights > 0:
+        light = light + np.float32(10 * highlights) * np.maximum(light - np.float32(0.9), 0)
+    return light
+
+
+def from_light(light: NDArray[np.float32], space: str) -> Image:
+    """The picture of what `to_light` gave, clipped to [0, 1]."""
+    return linear_to_srgb(light) if space == "linear" else np.clip(light, 0.0, 1.0)
+
+
 def convolve(image: NDArray[np.float32], psf: NDArray[np.float32]) -> NDArray[np.float32]:
     """`image` (H×W or H×W×C) convolved with a point spread function of odd size, mirrored at the border."""
     if max(psf.shape) > 11:
