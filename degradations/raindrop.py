@@ -93,7 +93,7 @@ class Raindrop(Degradation[RaindropParams]):
             sky=float(rng.uniform(0.1, 0.9)),
             rim=float(rng.uniform(0.2, 0.7)),
             highlight=float(rng.uniform(0.0, 1.0)),
-            film=float(s * max(0.0, rng.uniform(-0.1, 0.2))),
+            film=float(s * max(0.0, rng.uniform(-0.12, 0.12))),
         )
 
     def apply(
