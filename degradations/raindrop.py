@@ -78,7 +78,7 @@ class Raindrop(Degradation[RaindropParams]):
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> RaindropParams:
         """Drops from a few sharp ones to a glass half covered; severity sets the covered share of the picture."""
         s = severity_or_draw(rng, severity)
-        cover = 0.03 + 0.52 * s
+        cover = 0.02 + 0.45 * s
         radius = 5.0 * 6.5 ** rng.random()
         spread = rng.uniform(0.2, 0.55)
         area_px = np.pi * radius**2 * np.exp(2 * spread**2)
