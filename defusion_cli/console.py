@@ -35,7 +35,7 @@ PLAIN_LINE_EVERY_S = 10.0
 class Bar(Protocol):
     """A running progress report."""
 
-    def advance(self, steps: float = 1) -> None:
+    def advance(self, steps: int = 1) -> None:
         """`steps` more are done."""
 
     def status(self, text: str) -> None:
@@ -119,7 +119,7 @@ def progress(description: str, total: int | None, unit: str = "files", done: int
 
 
 class _Silent:
-    def advance(self, steps: float = 1) -> None:
+    def advance(self, steps: int = 1) -> None:
         pass
 
     def status(self, text: str) -> None:
@@ -137,7 +137,7 @@ class _Lines:
         self._begun, self._done, self._status = done, done, ""
         self._start = self._last = time.monotonic()
 
-    def advance(self, steps: float = 1) -> None:
+    def advance(self, steps: int = 1) -> None:
         self._done += steps
         now = time.monotonic()
         if now - self._last >= PLAIN_LINE_EVERY_S:
@@ -164,7 +164,7 @@ class _RichBar:
     def __init__(self, rich: Progress, task: TaskID) -> None:
         self._rich, self._task = rich, task
 
-    def advance(self, steps: float = 1) -> None:
+    def advance(self, steps: int = 1) -> None:
         self._rich.advance(self._task, steps)
 
     def status(self, text: str) -> None:

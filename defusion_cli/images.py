@@ -82,6 +82,11 @@ def read_image(path: Path) -> Picture:
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", fix=f"ls -l {path}") from None
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: Path) -> Picture:
+    """As `read_image`, for `data` that was read from `path` already."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -105,7 +110,12 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def write_image(path: Path, pixels: Pixels, like: Picture | None = None, quality: int = 95) -> None:
-    """Encode `pixels` (H×W×3 float32 in [0, 1]) by the suffix of `path`, and put the file there in one step.
+    """Encode `pixels` by the suffix of `path` as `encode_image` does, and put the file there in one step."""
+    write_atomically(Path(path), encode_image(path, pixels, like, quality))
+
+
+def encode_image(path: Path, pixels: Pixels, like: Picture | None = None, quality: int = 95) -> bytes:
+    """`pixels` (H×W×3 float32 in [0, 1]) as a file of the format that the suffix of `path` names.
 
     Parameters
     ----------
@@ -141,7 +151,7 @@ def write_image(path: Path, pixels: Pixels, like: Picture | None = None, quality
         samples = np.dstack([samples, alpha])
     tags = image_encode.Tags(like.exif, like.icc, like.xmp, like.dpi)
     encode: Callable[..., bytes] = image_encode.encode_16 if deep else image_encode.encode_8
-    write_atomically(path, encode(samples, kind, tags, quality))
+    return encode(samples, kind, tags, quality)
 
 
 def to_uint8(pixels: Pixels) -> NDArray[np.uint8]:

@@ -1,0 +1,25 @@
+"""Damaging folders of photographs: what is to be done, doing it, and the manifest that can do it again."""
+
+from defusion_cli.degrade.manifest import MANIFEST_NAME, Entry, read_manifest
+from defusion_cli.degrade.plan import ORDERS, Damage, Item, Task, draw_recipes, plan_folder, plan_manifest, plan_preview
+from defusion_cli.degrade.preview import draw_preview
+from defusion_cli.degrade.run import Outcome, Report, run_task, run_tasks
+
+__all__ = [
+    "MANIFEST_NAME",
+    "ORDERS",
+    "Damage",
+    "Entry",
+    "Item",
+    "Outcome",
+    "Report",
+    "Task",
+    "draw_preview",
+    "draw_recipes",
+    "plan_folder",
+    "plan_manifest",
+    "plan_preview",
+    "read_manifest",
+    "run_task",
+    "run_tasks",
+]

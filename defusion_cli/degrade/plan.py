@@ -1,0 +1,216 @@
+"""Which pictures are damaged how, and where they go; decided before the first one is read."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from defusion_cli.degrade.manifest import Entry, read_manifest, resolve_inside
+from defusion_cli.errors import DataError, UsageError
+from defusion_cli.images import FORMATS, list_images
+from defusion_cli.plugins import Recipe, draw_recipe, physical_order, replace_params
+from defusion_cli.plugins.compose import Plugins
+
+ORDERS = ("given", "physical", "all")
+"""As asked for; as light meets them; every permutation of the same realisations."""
+
+_MAX_PERMUTED = 5
+_LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is to be done to every picture.
+
+    Attributes
+    ----------
+    ids
+        Plugins, in order of application.
+    severity
+        In [0, 1] for all of them; None lets every picture and plugin draw its own.
+    overrides
+        Parameters to force, by plugin id.
+    seed
+        With the picture's name and the variant's number it decides everything that is drawn.
+    variants
+        How many times each picture is damaged, independently.
+    orders
+        One of `ORDERS`.
+    """
+
+    ids: tuple[str, ...]
+    severity: float | None = None
+    overrides: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    seed: int = 0
+    variants: int = 1
+    orders: str = "given"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture to write.
+
+    Attributes
+    ----------
+    output
+        Its name below the output folder, with forward slashes.
+    recipe
+        How it is made.
+    expected
+        The manifest's entry that it has to reproduce, if there is one.
+    """
+
+    output: str
+    recipe: Recipe
+    expected: Entry | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that is made of one picture, so that it is read once."""
+
+    source: Path
+    name: str
+    items: tuple[Item, ...]
+
+
+def plan_folder(source: Path, out: Path, damage: Damage, plugins: Plugins) -> list[Task]:
+    """Tasks for all pictures below `source`, or for the one picture it is.
+
+    Pictures keep their relative names; those of lossy formats become PNG, since compressing them once more would
+    be a damage nobody asked for. Variants add ``_v1``, ``_v2`` … to the name; with ``orders="all"`` each order has
+    a folder of its own, named like ``rain+snow``.
+
+    Raises
+    ------
+    DataError
+        If there are no pictures.
+    UsageError
+        If plugins or parameters are unknown, or an output would overwrite an input or another output.
+    """
+    _check_damage(damage, plugins)
+    root, names = _pictures(source, out)
+    taken, tasks = set(names), []
+    seen: dict[str, str] = {}
+    for name in names:
+        items = []
+        for variant, recipe in draw_recipes(damage, plugins, name):
+            output = _output_name(name, taken, damage, variant, recipe)
+            if seen.setdefault(output, name) != name:
+                raise UsageError(f"{seen[output]} and {name} would both become {output}.", fix=f"rename {name}")
+            items.append(Item(output, recipe))
+        tasks.append(Task(root / name, name, tuple(items)))
+    _refuse_overlap(tasks, out)
+    return tasks
+
+
+def plan_manifest(manifest: Path, source: Path, out: Path, plugins: Plugins) -> list[Task]:
+    """Tasks that make again what `manifest` lists, from the pictures in `source`.
+
+    Raises
+    ------
+    DataError
+        If the manifest is damaged, leads out of the two folders, or was made by other versions of the plugins.
+    """
+    entries = read_manifest(manifest)
+    if not entries:
+        raise DataError(f"The manifest {manifest} lists no pictures.")
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder.", accepted="the folder with the pictures that the manifest names")
+    tasks: dict[str, Task] = {}
+    for entry in entries:
+        if PurePosixPath(entry.output).suffix.lower() not in FORMATS:
+            raise DataError(f"{manifest} names an output that is no picture.", found=entry.output[:120])
+        path = resolve_inside(source, entry.source)
+        resolve_inside(out, entry.output)
+        item = Item(entry.output, Recipe.from_json(entry.recipe, plugins), entry)
+        known = tasks.get(entry.source, Task(path, entry.source, ()))
+        tasks[entry.source] = replace(known, items=(*known.items, item))
+    _refuse_overlap(list(tasks.values()), out)
+    return list(tasks.values())
+
+
+def plan_preview(damage: Damage, plugins: Plugins) -> list[Recipe]:
+    """The recipes that a preview of `damage` shows; errors as for `plan_folder`."""
+    _check_damage(damage, plugins)
+    return [recipe for _, recipe in draw_recipes(damage, plugins, "preview")]
+
+
+def draw_recipes(damage: Damage, plugins: Plugins, name: str) -> list[tuple[int, Recipe]]:
+    """Variant number and recipe of every picture made from the one called `name`.
+
+    Nothing depends on other pictures, or on the order in which they are handled.
+    """
+    ids = physical_order(damage.ids, plugins) if damage.orders == "physical" else list(damage.ids)
+    found = []
+    for variant in range(1, damage.variants + 1):
+        rng = np.random.default_rng(_picture_seed(damage.seed, name, variant))
+        recipe = draw_recipe(ids, plugins, rng, damage.severity, damage.overrides)
+        # Through JSON and back: what is applied is exactly what the manifest will hold.
+        recipe = Recipe.from_json(recipe.to_json(), plugins)
+        found += [(variant, order) for order in (recipe.orders() if damage.orders == "all" else [recipe])]
+    return found
+
+
+def _picture_seed(seed: int, name: str, variant: int) -> int:
+    # NFC: the same file name has different bytes on different file systems.
+    text = "\0".join([str(seed), unicodedata.normalize("NFC", name), str(variant)])
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big")
+
+
+def _check_damage(damage: Damage, plugins: Plugins) -> None:
+    if not damage.ids:
+        raise UsageError("No degradation was named.", fix="defusion degrade --plugin snow …, or --list to see them all")
+    for plugin_id in damage.ids:
+        plugins[plugin_id]  # raises with a suggestion
+    for plugin_id, values in damage.overrides.items():
+        if plugin_id not in damage.ids:
+            named = ", ".join(damage.ids)
+            raise UsageError(f"--set {plugin_id}.… sets a plugin that is not used.", found=plugin_id, accepted=named)
+        replace_params(plugins[plugin_id].neutral(), values, plugin_id)
+    if damage.orders == "all" and len(set(damage.ids)) < len(damage.ids):
+        raise UsageError("--orders all takes each plugin once.", found=", ".join(damage.ids))
+    if damage.orders == "all" and len(damage.ids) > _MAX_PERMUTED:
+        found = f"{len(damage.ids)} plugins"
+        raise UsageError("That is too many orders.", found=found, accepted=f"up to {_MAX_PERMUTED} with --orders all")
+
+
+def _pictures(source: Path, out: Path) -> tuple[Path, list[str]]:
+    """The folder that names are relative to, and the names; outputs of an earlier run are not taken as inputs."""
+    if source.is_file():
+        return source.parent, [source.name]
+    if source.resolve() == out.resolve():
+        raise UsageError(f"{out} is both input and output.", fix="name another output folder")
+    inner = out.resolve()
+    names = [n.as_posix() for n in list_images(source) if not (source / n).resolve().is_relative_to(inner)]
+    if not names:
+        raise DataError(f"There are no pictures in {source}.", accepted=", ".join(FORMATS), fix=f"ls {source}")
+    return source, names
+
+
+def _output_name(name: str, taken: Collection[str], damage: Damage, variant: int, recipe: Recipe) -> str:
+    path = PurePosixPath(name)
+    if path.suffix.lower() not in _LOSSLESS:
+        png = path.with_suffix(".png")
+        # b.jpg beside b.png becomes b.jpg.png.
+        path = path.with_name(path.name + ".png") if png.as_posix() in taken else png
+    if damage.variants > 1:
+        path = path.with_name(f"{path.stem}_v{variant}{path.suffix}")
+    return (PurePosixPath("+".join(recipe.ids)) / path if damage.orders == "all" else path).as_posix()
+
+
+def _refuse_overlap(tasks: Sequence[Task], out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is not a folder.", accepted="a folder for the damaged pictures")
+    if out.suffix.lower() in FORMATS and not out.is_dir():
+        raise UsageError(f"{out} looks like a picture.", accepted="a folder", fix=f"use {out.with_suffix('')}/")
+    sources = {task.source.resolve() for task in tasks}
+    for task in tasks:
+        for item in task.items:
+            if (out / item.output).resolve() in sources:
+                raise UsageError(f"{out / item.output} is one of the inputs.", fix="name another output folder")
