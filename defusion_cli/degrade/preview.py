@@ -42,10 +42,11 @@ def draw_preview(recipes: Sequence[Recipe], plugins: Plugins, seed: int = 0) -> 
     """
     rows = []
     shown = recipes[:_MAX_SHOWN]
-    for picture in (draw_ground(np.random.default_rng(seed)), sample_photo()):
+    ground = draw_ground(np.random.default_rng(seed))
+    for picture, residual in ((ground, "instruction"), (sample_photo(), "difference")):
         damaged = [apply_recipe(picture, recipe, plugins) for recipe in shown]
         cells = [picture, *damaged, encode_residual(damaged[0] - picture)]
-        titles = ["untouched", *(" + ".join(recipe.ids) for recipe in shown), "instruction"]
+        titles = ["untouched", *(" + ".join(recipe.ids) for recipe in shown), residual]
         rows.append(np.concatenate([_framed(*pair) for pair in zip(cells, titles, strict=True)], axis=1))
     width = max(row.shape[1] for row in rows)
     padded = [cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT, value=(1, 1, 1)) for r in rows]

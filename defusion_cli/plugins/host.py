@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from defusion_cli.errors import PluginError, UsageError, did_you_mean
 from defusion_cli.plugins.contract import Degradation
 
 ENTRY_POINT_GROUP = "defusion.degradations"
+OWN_DISTRIBUTION = "defusion"
+
+_TWICE = "two distributions provide it"
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class BrokenPlugin:
     name: str
     source: Source
     reason: str
+    fix: str
 
 
 class Registry(Mapping[str, Degradation[Any]]):
@@ -55,7 +61,9 @@ class Registry(Mapping[str, Degradation[Any]]):
         if not isinstance(plugin, Degradation):
             kind = type(plugin).__name__
             raise PluginError(
-                f"{source} is not a degradation.", found=kind, accepted="an instance of defusion_cli.plugins.Degradation"
+                f"{source} is not a degradation.",
+                found=kind,
+                accepted="an instance of defusion_cli.plugins.Degradation",
             )
         missing = [a for a in ("id", "summary", "position", "Params") if not hasattr(plugin, a)]
         if missing:
@@ -69,6 +77,10 @@ class Registry(Mapping[str, Degradation[Any]]):
         self._plugins[plugin.id] = plugin
         self._sources[plugin.id] = source
 
+    def remove(self, plugin_id: str) -> None:
+        """Take one plugin out; KeyError if it is not there."""
+        del self._plugins[plugin_id], self._sources[plugin_id]
+
     def source(self, plugin_id: str) -> Source:
         """The distribution a plugin comes from."""
         return self._sources[plugin_id]
@@ -81,7 +93,7 @@ class Registry(Mapping[str, Degradation[Any]]):
                 raise PluginError(
                     f"The degradation {plugin_id!r} is installed but cannot be used.",
                     found=f"{broken.source}: {broken.reason}",
-                    fix=f"pip install --upgrade {broken.source.distribution}",
+                    fix=broken.fix,
                 )
         near = did_you_mean(plugin_id, self._plugins)
         raise UsageError(
@@ -114,13 +126,52 @@ def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint]) -> Regi
             distribution.version if distribution else "?",
             entry.value,
         )
+        fix = f"pip install --upgrade {source.distribution}"
+        stray = _stray_built_ins() if source.distribution == OWN_DISTRIBUTION else None
+        if stray:
+            reason = f"{stray} hides the built-in package of that name"
+            registry.broken.append(BrokenPlugin(entry.name, source, reason, f"move or rename {stray}"))
+            continue
         try:
-            registry.add(entry.load(), source)
+            plugin = entry.load()
+            if not _refuse_second(registry, plugin, source):
+                registry.add(plugin, source)
         except PluginError as error:
-            registry.broken.append(BrokenPlugin(entry.name, source, str(error).replace("\n", " ")))
+            registry.broken.append(BrokenPlugin(entry.name, source, " ".join(str(error).split()), fix))
         except (Exception, SystemExit) as error:  # a stranger's module may raise anything at all on import
-            registry.broken.append(BrokenPlugin(entry.name, source, f"{type(error).__name__}: {error}"))
+            registry.broken.append(BrokenPlugin(entry.name, source, f"{type(error).__name__}: {error}", fix))
     return registry
+
+
+def _refuse_second(registry: Registry, plugin: object, source: Source) -> bool:
+    """If the id of `plugin` is known already, note both owners as broken, take the first one out, and say True."""
+    plugin_id = str(getattr(plugin, "id", ""))
+    rivals = [b for b in registry.broken if b.name == plugin_id and b.reason.startswith(_TWICE)]
+    if plugin_id in registry:
+        first = registry.source(plugin_id)
+        registry.remove(plugin_id)
+    elif rivals:
+        first = rivals[0].source
+    else:
+        return False
+    extra = source if first.distribution == OWN_DISTRIBUTION else first
+    reason, fix = f"{_TWICE}: {first} and {source}", f"pip uninstall {extra.distribution}"
+    if not rivals:
+        registry.broken.append(BrokenPlugin(plugin_id, first, reason, fix))
+    registry.broken.append(BrokenPlugin(plugin_id, source, reason, fix))
+    return True
+
+
+def _stray_built_ins() -> Path | None:
+    """The file of another module called ``degradations`` that Python finds before the built-in one, if there is one.
+
+    A file of that name in the working directory is enough for ``python -m defusion_cli``.
+    """
+    spec = importlib.util.find_spec("degradations")
+    if spec is None or spec.origin is None:
+        return None
+    ours = Path(__file__).resolve().parents[2] / "degradations"
+    return None if Path(spec.origin).resolve().parent == ours else Path(spec.origin)
 
 
 @lru_cache(maxsize=1)
