@@ -30,14 +30,14 @@ DAMAGE = [
     ("rain", "astronaut", 0.5, 3),
     ("snow", "rocket", 0.5, 1),
     ("snow", "cameraman", 0.6, 2),
-    ("haze", "rocket", 0.5, 1),
+    ("haze", "rocket", 0.6, 1),
     ("haze", "cameraman", 0.5, 2),
     ("raindrop", "coffee", 0.4, 1),
     ("motion-blur", "cat", 0.4, 1),
     ("defocus-blur", "astronaut", 0.4, 1),
     ("noise", "cat", 0.5, 1),
     ("jpeg", "coffee", 0.7, 1),
-    ("rain+noise", "rocket", 0.4, 4),
+    ("rain+noise", "cat", 0.4, 4),
 ]
 
 
