@@ -71,13 +71,14 @@ class Rain(Degradation[RainParams]):
     uses_depth = True
 
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> RainParams:
-        """Style at random, amount by `severity`: mean added light from about 0.01 to 0.4."""
+        """Style at random, amount by `severity`: mean added light from about 0.005 to 0.3."""
         s = severity_or_draw(rng, severity)
         srgb = bool(rng.random() < 0.75)
         light = 0.005 * 65.0**s * rng.uniform(0.85, 1.15) * (1.0 if srgb else 0.5)
-        length = 10.0 * 9.0 ** rng.beta(1.3 + 1.5 * s, 2.0)
         width = rng.uniform(0.7 + 0.3 * s, 1.5 + 1.0 * s)
+        length = width * 11.0 * 6.0 ** rng.beta(1.3 + 1.5 * s, 2.0)  # v·T of a falling drop, in diameters
         brightness = (0.12 + 0.1 * s) * rng.uniform(0.8, 1.8) * (1.0 if srgb else 0.6)
+        brightness = max(brightness, light / 1.2)  # brighter, not ever more, streaks
         depth_range = rng.uniform(1.0, 4.0 - s)
         directions = 1 if rng.random() > 0.2 + 0.4 * s else int(rng.integers(2, 6))
         veil = rng.uniform(0.0, 0.03 + 0.8 * s**2) if rng.random() < 0.3 else 0.0

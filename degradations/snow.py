@@ -48,7 +48,7 @@ _ROUND_PX = 1.5
 """Below this radius an outline cannot be seen."""
 _SAMPLES = 40_000
 """Pixels of flakes computed at a time, few enough to stay in the processor's cache."""
-_TILE = 128
+_TILE = 64
 """Side of the noise tile that roughens the outlines, in its own pixels."""
 
 
@@ -141,7 +141,8 @@ def flake_layer(shape: tuple[int, int], params: SnowParams, rng: np.random.Gener
     h, w = shape
     tile = _noise_tile(rng, params.roughness)
     # Optical depth −log(1 − z) adds up where flakes overlap: the screen of their opacities.
-    depth = np.zeros(shape, np.float32)
+    border = int(3.0 * _SIZES[-1].scale * (2.0 * params.radius_px + params.motion_px)) + 4
+    depth = np.zeros((h + 2 * border, w + 2 * border), np.float32)
     for density, size in zip((params.small, params.medium, params.large), _SIZES, strict=True):
         radius, path = params.radius_px * size.scale, params.motion_px * size.scale
         margin = 2.0 * radius + path
@@ -159,13 +160,10 @@ def flake_layer(shape: tuple[int, int], params: SnowParams, rng: np.random.Gener
             ]
         ).astype(np.float32)
         chunk = max(int(_SAMPLES / (3.0 * radius + path + 3.0) ** 2), 1)
-        border = int(3.0 * margin) + 4
-        padded = np.zeros((h + 2 * border, w + 2 * border), np.float32)
         flakes[:2] += border
         for start in range(0, count, chunk):
-            _draw(padded, flakes[:, start : start + chunk], tile, size.blur)
-        depth += padded[border : border + h, border : border + w]
-    return np.asarray(1.0 - np.exp(-depth), np.float32)
+            _draw(depth, flakes[:, start : start + chunk], tile, size.blur)
+    return np.asarray(1.0 - np.exp(-depth[border : border + h, border : border + w]), np.float32)
 
 
 def _noise_tile(rng: np.random.Generator, roughness: float) -> NDArray[np.float32]:
@@ -188,8 +186,9 @@ def _draw(depth: NDArray[np.float32], flakes: NDArray[np.float32], tile: NDArray
     column, row = np.rint(x), np.rint(y)
     dx, dy = (columns + (column - x)).astype(np.float32), (rows + (row - y)).astype(np.float32)
     along, across = dx * sin + dy * cos, dx * cos - dy * sin
-    # A pixel near an end of the path sees the flake for less of the exposure.
-    exposed = np.clip((half + radius - np.abs(along)) / (2.0 * np.minimum(half, radius) + np.float32(1e-3)), 0.0, 1.0)
+    # A pixel near an end of the path sees the flake for less of the exposure, all the more so on long paths.
+    short = np.minimum(half, radius)
+    fade = np.clip((np.abs(along) + (short - half)) / (short + 1.3 * radius), 0.0, 1.0) * (short / radius)
     along -= np.clip(along, -half, half)  # the flake is swept along its path: measure from the nearest point of it
     distance = cv2.magnitude(along.reshape(-1, 1), across.reshape(-1, 1)).reshape(along.shape)
     if radius.max() > _ROUND_PX:
@@ -202,7 +201,7 @@ def _draw(depth: NDArray[np.float32], flakes: NDArray[np.float32], tile: NDArray
         v *= _TILE
         distance += radius * tile.reshape(-1)[u + v]
     cover = np.clip((radius + soft / 2 - distance) / soft, 0.0, 1.0)
-    cover *= cover * (3.0 - 2.0 * cover) * exposed * value
+    cover *= cover * (3.0 - 2.0 * cover) * (1.0 - fade) * value
     index = row.astype(np.int64) * depth.shape[1] + column.astype(np.int64) + (rows * depth.shape[1] + columns)
     np.add.at(depth.reshape(-1), index.reshape(-1), cover.reshape(-1))
 
