@@ -58,7 +58,7 @@ def make_damaged(folder: str, name: str, severity: float, seed: int) -> Path:
         command += [*plugins, "--severity", str(severity), "--seed", str(seed)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (written,) = Path(scratch).glob("*.png")
-        Image.open(written).save(target, quality=92, subsampling=0)
+        Image.open(written).save(target, quality=90, subsampling=0)
     return target
 
 
