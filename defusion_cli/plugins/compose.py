@@ -130,7 +130,10 @@ def draw_recipe(
         plugin = plugins[plugin_id]
         # Each stage has a generator of its own: adding a stage must not change the others.
         stage_rng = np.random.default_rng(draw_seed(rng))
-        params = plugin.sample(stage_rng, severity)
+        try:
+            params = plugin.sample(stage_rng, severity)
+        except Exception as error:  # as in _apply_stage
+            raise _failure(plugin, error) from error
         if overrides and plugin_id in overrides:
             params = replace_params(params, overrides[plugin_id], plugin_id)
         stages.append(Stage(plugin_id, plugin.version, params_to_json(params), draw_seed(stage_rng)))
@@ -175,11 +178,7 @@ def _apply_stage(image: Image, stage: Stage, plugin: Degradation[Any], scene: Sc
     try:
         out = plugin.apply(image, params, np.random.default_rng(stage.seed), scene)
     except Exception as error:  # a plugin is a stranger's code; its failure is named, not ours
-        raise PluginError(
-            f"The degradation {plugin.id!r} failed.",
-            found=f"{type(error).__name__}: {error}",
-            fix="defusion degrade --list shows which package it comes from",
-        ) from error
+        raise _failure(plugin, error) from error
     if not isinstance(out, np.ndarray) or out.shape != image.shape or out.dtype != np.float32:
         found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise PluginError(
@@ -188,6 +187,14 @@ def _apply_stage(image: Image, stage: Stage, plugin: Degradation[Any], scene: Sc
             accepted=f"float32 {image.shape}",
         )
     return out
+
+
+def _failure(plugin: Degradation[Any], error: Exception) -> PluginError:
+    return PluginError(
+        f"The degradation {plugin.id!r} failed.",
+        found=f"{type(error).__name__}: {error}",
+        fix="defusion degrade --list shows which package it comes from",
+    )
 
 
 def instruction_residual(ground: Image, recipe: Recipe, plugins: Plugins) -> NDArray[np.float32]:

@@ -1,0 +1,3 @@
+"""A module that hides the built-in package of the same name."""
+
+SHADOW = "boo"

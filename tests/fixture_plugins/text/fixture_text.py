@@ -1,0 +1,3 @@
+"""An entry point that is no degradation."""
+
+TEXT = "rain"
