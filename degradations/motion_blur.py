@@ -21,13 +21,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from defusion_cli.plugins import Degradation, Image, Position, Scene, param, severity_or_draw
-from defusion_cli.plugins.kernels import convolve, from_light, line_psf, to_light
+from defusion_cli.plugins.kernels import blur, convolve, from_light, line_psf, to_light
 
 _STEPS = 256
+_SAMPLES = 2048
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class MotionBlurParams:
     length_px: float = param(15.0, unit="px", low=0.0, high=120.0, meaning="greatest extent of the path")
     angle_deg: float = param(0.0, unit="deg", low=0.0, high=180.0, meaning="direction, counter-clockwise from x")
     shake: float = param(0.5, unit="fraction", low=0.0, high=1.0, meaning="how much the hand trembles; 0: straight")
+    softness_px: float = param(0.0, unit="px", low=0.0, high=3.0, meaning="optical blur across the path, as a sigma")
     highlights: float = param(0.0, unit="times white", low=0.0, high=20.0, meaning="extra brightness of clipped parts")
     space: str = param("linear", choices=("linear", "srgb"), meaning="values that are averaged: light, or the file's")
 
@@ -62,8 +65,8 @@ def _path(rng: np.random.Generator, shake: float) -> tuple[NDArray[np.complex128
         velocity += change
         velocity *= step / max(abs(velocity), 1e-9)
         position += velocity
-    pace -= np.linspace(pace[0], pace[-1], _STEPS)
-    weights = np.exp(pace / max(np.abs(pace).max(), 1e-9))
+    pace -= pace.mean()
+    weights = np.exp(1.3 * pace / np.abs(pace).max())
     return positions, weights / weights.sum()
 
 
@@ -74,16 +77,20 @@ def trajectory_psf(params: MotionBlurParams, rng: np.random.Generator) -> NDArra
     centred = positions - np.sum(weights * positions)
     direction = np.angle(np.sum(weights * centred**2)) / 2
     centred = centred * np.exp(1j * (np.deg2rad(params.angle_deg) - direction))
-    extent = max(np.ptp(centred.real), np.ptp(centred.imag))
-    centred *= params.length_px / extent
-    samples = np.linspace(0, _STEPS - 1, max(_STEPS, 8 * _STEPS))
+    extent = np.ptp(centred.real), np.ptp(centred.imag)
+    centred *= params.length_px / max(extent)
+    samples = np.linspace(0, _STEPS - 1, _SAMPLES)
     dense = np.interp(samples, np.arange(_STEPS), centred)
     mass = np.interp(samples, np.arange(_STEPS), weights)
     mass /= mass.sum()
-    dense -= np.sum(mass * dense)
-    half = int(np.ceil(max(np.abs(dense.real).max(), np.abs(dense.imag).max()))) + 1
+    return _splat(dense - np.sum(mass * dense), mass)
+
+
+def _splat(points: NDArray[np.complex128], mass: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Points about the origin on an odd, square grid; sharing each among four pixels keeps the centre of mass."""
+    half = int(np.ceil(max(np.abs(points.real).max(), np.abs(points.imag).max()))) + 1
     side = 2 * half + 1
-    x, y = dense.real + half, half - dense.imag
+    x, y = points.real + half, half - points.imag
     column, row = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
     right, below = x - column, y - row
     psf = np.zeros(side * side)
@@ -114,7 +121,8 @@ class MotionBlur(Degradation[MotionBlurParams]):
             kind="linear" if linear else "shake",
             length_px=length,
             angle_deg=float(rng.uniform(0.0, 180.0)),
-            shake=float(rng.random()),
+            shake=float(rng.random() ** 2),
+            softness_px=float(rng.uniform(0.0, 1.2)),
             highlights=highlights if bright else 0.0,
             space="srgb" if in_srgb else "linear",
         )
@@ -123,12 +131,16 @@ class MotionBlur(Degradation[MotionBlurParams]):
         self, image: Image, params: MotionBlurParams, rng: np.random.Generator, scene: Scene | None = None
     ) -> Image:
         """The shaken picture; `rng` draws the path of a ``shake``."""
-        if params.length_px == 0:
+        if params.length_px == params.softness_px == 0:
             return image.copy()
         if params.kind == "linear":
             psf = line_psf(params.length_px, params.angle_deg)
         else:
             psf = trajectory_psf(params, rng)
+        if params.softness_px > 0:
+            margin = int(np.ceil(3 * params.softness_px))
+            psf = cv2.copyMakeBorder(psf, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+            psf = blur(psf, params.softness_px)
         light = to_light(image, params.space, params.highlights)
         return from_light(convolve(light, psf), params.space)
 

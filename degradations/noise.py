@@ -149,16 +149,19 @@ class Noise(Degradation[NoiseParams]):
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> NoiseParams:
         """Half Gaussian with σ from 2 to 60, half camera noise with λ_s from 10⁻⁴ to 0.02.
 
-        The read noise follows Brooks et al.: log λ_r = 2.18 log λ_s + 1.20 + N(0, 0.26²).
+        The read noise follows Brooks et al.: log λ_r = 2.18 log λ_s + 1.20 + N(0, 0.26²). Most camera noise has
+        its colours smoothed, as in files finished by the camera; one draw in seven is what a raw converter shows.
         """
         severity = severity_or_draw(rng, severity)
-        camera, grain, chroma = (float(u) for u in rng.random(3))
-        scatter = rng.normal(0.0, 0.26)
+        camera, finished, grain, chroma = (float(u) for u in rng.random(4))
+        scatter = float(rng.normal(0.0, 0.26))
         if camera < 0.5:
             return NoiseParams(sigma=2.0 + 58.0 * severity**1.25)
         shot = 1e-4 * 200.0**severity
         read = float(np.exp(2.18 * np.log(shot) + 1.20 + scatter))
-        return NoiseParams("camera", shot=shot, read=read, grain_px=0.9 * grain, chroma_grain_px=2.5 * chroma)
+        if finished < 0.85:
+            return NoiseParams("camera", shot=shot, read=read, grain_px=0.7 * grain, chroma_grain_px=1 + 2.5 * chroma)
+        return NoiseParams("camera", shot=shot, read=read, grain_px=0.2 * grain, chroma_grain_px=0.5 * chroma)
 
     def apply(self, image: Image, params: NoiseParams, rng: np.random.Generator, scene: Scene | None = None) -> Image:
         """The picture with noise, clipped to [0, 1]."""

@@ -54,11 +54,15 @@ def to_light(image: Image, space: str, highlights: float = 0.0) -> NDArray[np.fl
     """What a blur has to average: light for ``linear``, the picture's own values for ``srgb``.
 
     The latter is how many data sets were blurred, without regard to gamma. `highlights` tells how much brighter than
-    white, in units of white, the clipped parts of the picture were in the scene; 0 leaves them white.
+    white, in units of white, the whitest parts of the picture were in the scene; 0 leaves them as they are.
     """
     light = srgb_to_linear(image) if space == "linear" else image
     if highlights > 0:
-        light = light + np.float32(10 * highlights) * np.maximum(light - np.float32(0.9), 0)
+        red, green, blue = cv2.split(light)
+        # Only what is nearly clipped in all three channels: a yellow wall is not a lamp.
+        excess = np.clip((np.minimum(np.minimum(red, green), blue) - np.float32(0.75)) * np.float32(4.0), 0.0, 1.0)
+        gain = 1 + np.float32(highlights) * excess * excess
+        light = cv2.merge([red * gain, green * gain, blue * gain])
     return light
 
 
