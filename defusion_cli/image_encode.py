@@ -45,9 +45,9 @@ def encode_8(samples: NDArray[np.uint8], kind: str, tags: Tags, quality: int) ->
         if tags.xmp:
             options["pnginfo"].add_itxt(_XMP_KEY, tags.xmp.decode("utf-8", "replace"))
     elif kind == "TIFF":
-        options["compression"] = "tiff_adobe_deflate"
-        if tags.xmp:
-            options["tiffinfo"] = {_TIFF_XMP: tags.xmp}
+        options["exif"] = _with_xmp(tags)
+        # libtiff, which Pillow compresses with, loses EXIF; Pillow itself keeps it.
+        options["compression"] = None if options["exif"] else "tiff_adobe_deflate"
     elif kind == "BMP" and image.mode == "LA":
         image = image.convert("RGBA")
     buffer = io.BytesIO()
@@ -108,6 +108,15 @@ def _tiff_16(samples: NDArray[np.uint16], tags: Tags) -> bytes:
         metadata=None,
     )
     return buffer.getvalue()
+
+
+def _with_xmp(tags: Tags) -> bytes:
+    """EXIF block with the XMP packet as one more tag, which is where TIFF has it."""
+    block = PilImage.Exif()
+    block.load(tags.exif or b"")
+    if tags.xmp:
+        block[_TIFF_XMP] = tags.xmp
+    return block.tobytes() if len(block) else b""
 
 
 def tiff_exif(image: PilImage.Image) -> bytes | None:

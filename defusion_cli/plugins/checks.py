@@ -44,7 +44,7 @@ def check_degradation(plugin: Degradation[Any], seed: int = 0) -> None:
     _require(
         bool(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", plugin.id)),
         plugin,
-        "the id must be lower-case words joined by hyphens.",
+        "the id must be lower-case words and hyphens.",
     )
     _require(isinstance(plugin.position, Position), plugin, "position must be a Position.")
     _require(bool(plugin.summary) and "\n" not in plugin.summary, plugin, "summary must be one line.")
@@ -68,7 +68,7 @@ def check_degradation(plugin: Degradation[Any], seed: int = 0) -> None:
         _require(np.array_equal(first, before), plugin, "apply must not change its input.")
         _require(out is not first, plugin, "apply must return a new array.")
         _require(
-            out.shape == first.shape and out.dtype == np.float32, plugin, "apply must return float32 of the same shape."
+            out.shape == first.shape and out.dtype == np.float32, plugin, "apply must return float32 of that shape."
         )
         _require(
             bool(np.isfinite(out).all()) and out.min() >= 0 and out.max() <= 1, plugin, "apply must stay in [0, 1]."

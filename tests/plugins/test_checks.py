@@ -37,8 +37,8 @@ CALLS = iter(range(10**9))
 @pytest.mark.parametrize(
     ("change", "promise"),
     [
-        (lambda out, image, params, rng: out.astype(np.float64), "float32 of the same shape"),
-        (lambda out, image, params, rng: out[:-1], "float32 of the same shape"),
+        (lambda out, image, params, rng: out.astype(np.float64), "float32 of that shape"),
+        (lambda out, image, params, rng: out[:-1], "float32 of that shape"),
         (lambda out, image, params, rng: out + 1, "must stay in"),
         (lambda out, image, params, rng: out * np.nan, "must stay in"),
         (lambda out, image, params, rng: image, "must return a new array"),
