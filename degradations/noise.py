@@ -109,19 +109,21 @@ def _demosaic(mosaic: Array) -> Array:
     planes[2, 1::2, 1::2] = mosaic[1::2, 1::2]
     tent = np.array([0.5, 1.0, 0.5], np.float32)
     cross = np.array([[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]], np.float32)
-    red, blue = (cv2.sepFilter2D(planes[c], -1, tent, tent, borderType=cv2.BORDER_REFLECT_101) for c in (0, 2))
-    green = cv2.filter2D(planes[1], -1, cross, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(cv2.merge([red, green, blue]), np.float32)
+    for plane in planes[0::2]:
+        cv2.sepFilter2D(plane, -1, tent, tent, dst=plane, borderType=cv2.BORDER_REFLECT_101)
+    cv2.filter2D(planes[1], -1, cross, dst=planes[1], borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(cv2.merge(list(planes)), np.float32)
 
 
-def _smooth(noise: Array, grain_px: float, chroma_grain_px: float) -> Array:
-    """Noise smoothed by different widths in brightness and in colour."""
-    luma, *chroma = cv2.split(cv2.transform(noise, _RGB_TO_YCC))
-    if grain_px > 0:
-        luma = cv2.GaussianBlur(luma, (0, 0), grain_px)
-    if chroma_grain_px > 0:
-        chroma = [cv2.GaussianBlur(plane, (0, 0), chroma_grain_px) for plane in chroma]
-    return np.asarray(cv2.transform(cv2.merge([luma, *chroma]), _YCC_TO_RGB), np.float32)
+def _smooth(noise: Array, grain_px: float, chroma_grain_px: float) -> None:
+    """Smooth noise, in place, by different widths in brightness and in colour."""
+    cv2.transform(noise, _RGB_TO_YCC, dst=noise)
+    planes = cv2.split(noise)
+    for plane, width in zip(planes, (grain_px, chroma_grain_px, chroma_grain_px), strict=True):
+        if width > 0:
+            cv2.GaussianBlur(plane, (0, 0), width, dst=plane)
+    cv2.merge(planes, dst=noise)
+    cv2.transform(noise, _YCC_TO_RGB, dst=noise)
 
 
 def _camera_noise(image: Image, params: NoiseParams, rng: np.random.Generator) -> Array:
@@ -131,11 +133,15 @@ def _camera_noise(image: Image, params: NoiseParams, rng: np.random.Generator) -
     sites = np.empty(image.shape[:2], np.float32)
     for y, x, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
         sites[y::2, x::2] = raw[y::2, x::2, channel]
-    variance = np.float32(params.shot) * np.maximum(sites, 0) + np.float32(params.read)
-    noise = _demosaic(np.sqrt(variance) * _normals(rng, sites.shape))
-    light += cv2.transform(noise, np.linalg.inv(to_raw).astype(np.float32))
-    residual = look_up(light, _tone_table(True)) - image
-    return _smooth(residual, params.grain_px, params.chroma_grain_px)
+    deviation = np.sqrt(np.float32(params.shot) * np.maximum(sites, 0) + np.float32(params.read))
+    deviation *= _normals(rng, sites.shape)
+    # In place from here on: fresh memory costs more than these sums.
+    noise = _demosaic(deviation)
+    light += cv2.transform(noise, np.linalg.inv(to_raw).astype(np.float32), dst=noise)
+    residual = look_up(light, _tone_table(True))
+    residual -= image
+    _smooth(residual, params.grain_px, params.chroma_grain_px)
+    return residual
 
 
 class Noise(Degradation[NoiseParams]):

@@ -58,11 +58,11 @@ def to_light(image: Image, space: str, highlights: float = 0.0) -> NDArray[np.fl
     """
     light = srgb_to_linear(image) if space == "linear" else image
     if highlights > 0:
-        red, green, blue = cv2.split(light)
         # Only what is nearly clipped in all three channels: a yellow wall is not a lamp.
-        excess = np.clip((np.minimum(np.minimum(red, green), blue) - np.float32(0.75)) * np.float32(4.0), 0.0, 1.0)
+        darkest = cv2.reduce(light.reshape(-1, 3), 1, cv2.REDUCE_MIN).reshape(light.shape[:2])
+        excess = np.clip((darkest - np.float32(0.75)) * np.float32(4.0), 0.0, 1.0)
         gain = 1 + np.float32(highlights) * excess * excess
-        light = cv2.merge([red * gain, green * gain, blue * gain])
+        light = cv2.multiply(light, cv2.merge([gain, gain, gain]))
     return light
 
 
@@ -84,13 +84,17 @@ def _convolve_spectra(image: NDArray[np.float32], psf: NDArray[np.float32]) -> N
     h, w = image.shape[:2]
     y, x = psf.shape[0] // 2, psf.shape[1] // 2
     rows, cols = cv2.getOptimalDFTSize(h + 2 * y), cv2.getOptimalDFTSize(w + 2 * x)
-    padded = cv2.copyMakeBorder(image, y, rows - h - y, x, cols - w - x, cv2.BORDER_REFLECT_101)
     response = cv2.dft(cv2.copyMakeBorder(psf, 0, rows - psf.shape[0], 0, cols - psf.shape[1], cv2.BORDER_CONSTANT))
-    planes = [
-        cv2.idft(cv2.mulSpectrums(cv2.dft(plane), response, 0), flags=cv2.DFT_SCALE)[2 * y :, 2 * x :][:h, :w]
-        for plane in cv2.split(padded)
-    ]
-    return planes[0].copy() if image.ndim == 2 else cv2.merge(planes)
+    out = np.empty((h, w, image.size // (h * w)), np.float32)
+    plane = np.empty((rows, cols), np.float32)  # used again for every channel: fresh memory costs more than the sums
+    for channel in range(out.shape[2]):
+        values = image if image.ndim == 2 else cv2.extractChannel(image, channel)
+        cv2.copyMakeBorder(values, y, rows - h - y, x, cols - w - x, cv2.BORDER_REFLECT_101, dst=plane)
+        cv2.dft(plane, dst=plane)
+        cv2.mulSpectrums(plane, response, 0, c=plane)
+        cv2.idft(plane, dst=plane, flags=cv2.DFT_SCALE)
+        out[..., channel] = plane[2 * y : 2 * y + h, 2 * x : 2 * x + w]
+    return out.reshape(image.shape)
 
 
 def blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
