@@ -1,0 +1,175 @@
+"""The recipe of the tokenizer: a VQ-GAN on instructions that are drawn on the fly.
+
+Alone or under torchrun, with the same effective batch; resumable at any step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from defusion_cli.errors import UsageError
+from defusion_cli.files import write_atomically
+from defusion_cli.tokenizer.model import InstructionTokenizer, load_tokenizer
+from defusion_cli.tokenizer.probe import ProbeResult, linear_probe
+from defusion_cli.tokenizer.taming import InitReport, init_from_taming
+from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from defusion_cli.training.instructions import InstructionSource, instruction_batches
+from defusion_cli.training.launch import Rank
+from defusion_cli.training.log import RunLog
+from defusion_cli.training.tokenizer_config import TokenizerRecipe
+from defusion_cli.training.tokenizer_state import Perceptual, TokenizerTraining
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TokenizerRun:
+    """Where a run reads and writes.
+
+    Attributes
+    ----------
+    out
+        Run folder: checkpoints, metrics, pictures, and at the end ``tokenizer/`` in diffusers' layout.
+    source
+        Plugins and grounds.
+    seed
+        Of everything random.
+    init_from
+        A taming-transformers checkpoint to start from.
+    workers
+        Processes that draw instructions, besides the training itself.
+    """
+
+    out: Path
+    source: InstructionSource
+    seed: int = 0
+    init_from: Path | None = None
+    workers: int = 1
+
+
+def train_tokenizer(
+    recipe: TokenizerRecipe, run: TokenizerRun, rank: Rank, say: Say = print, perceptual: Perceptual | None = None
+) -> ProbeResult | None:
+    """Train, or go on training, until ``recipe.steps``; export the model and probe it.
+
+    Parameters
+    ----------
+    say
+        Told about the progress, a line at a time; silent off rank zero.
+    perceptual
+        LPIPS or the like; needed if ``recipe.lpips_weight`` is not zero.
+
+    Returns
+    -------
+    ProbeResult or None
+        How well the exported tokenizer tells the plugins apart; None off rank zero, or with fewer than two plugins.
+
+    Raises
+    ------
+    UsageError
+        If the run folder belongs to another recipe.
+    DataError
+        If a checkpoint cannot be read.
+    """
+    if not rank.is_main:
+        say = _silent
+    training = TokenizerTraining(recipe, run.seed, rank, len(run.source.ids), perceptual)
+    _remember_recipe(recipe, run, rank)
+    checkpoint = latest_checkpoint(run.out / "checkpoints")
+    if checkpoint is not None:
+        training.load_state(*load_checkpoint(checkpoint))
+        say(f"going on from step {training.step}")
+    elif run.init_from is not None:
+        report: InitReport = init_from_taming(training.tokenizer, run.init_from)
+        say(f"{run.init_from}: {report}")
+    _train(training, run, say)
+    if not rank.is_main:
+        return None
+    folder = export_tokenizer(training.tokenizer, run.out / "tokenizer")
+    say(f"tokenizer written to {folder}")
+    if len(run.source.ids) < 2:
+        return None
+    return linear_probe(load_tokenizer(str(folder)), run.source.ids, run.source.plugins, run.seed)
+
+
+def _train(training: TokenizerTraining, run: TokenizerRun, say: Say) -> None:
+    recipe, rank = training.recipe, training.rank
+    log = RunLog(run.out, training.step) if rank.is_main else None
+    steps = range(training.step, recipe.steps)
+    started, first = time.monotonic(), training.step
+    batches = instruction_batches(run.source, run.seed, recipe.batch, training.share, steps, run.workers)
+    for instruction, present in batches:
+        losses = training.train_step(instruction, present)
+        step = training.step
+        if log is not None and (step % recipe.log_every == 0 or step == recipe.steps):
+            rate = (step - first) / (time.monotonic() - started)
+            _report(training, losses, log, say, rate)
+        if rank.is_main and (step % recipe.checkpoint_every == 0 or step == recipe.steps):
+            save_checkpoint(run.out / "checkpoints", step, training.state())
+        if log is not None and (step % recipe.picture_every == 0 or step == recipe.steps):
+            log.plot()
+            write_picture(training.tokenizer, instruction.to(rank.device), run.out / "pictures" / f"step-{step:08d}.png")
+    if log is not None:
+        log.close()
+
+
+def _report(training: TokenizerTraining, losses: dict[str, Tensor], log: RunLog, say: Say, rate: float) -> None:
+    recipe, step = training.recipe, training.step
+    values = {name: loss.item() for name, loss in losses.items()}
+    if training.usage is not None:
+        values |= {"codebook_share": training.usage.share, "perplexity": training.usage.perplexity}
+    values |= {"samples_per_s": rate * recipe.batch}
+    log.add(step, values)
+    left = (recipe.steps - step) / rate
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    say(f"step {step}/{recipe.steps}  {shown}  {left / 60:.1f} min left")
+
+
+def export_tokenizer(tokenizer: InstructionTokenizer, folder: Path) -> Path:
+    """Write ``config.json`` and float16 safetensors; the model in memory stays as it is."""
+    copy = InstructionTokenizer.from_config(tokenizer.config)
+    copy.load_state_dict(tokenizer.state_dict())
+    copy.half().save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@torch.no_grad()
+def write_picture(tokenizer: InstructionTokenizer, instructions: Tensor, path: Path, count: int = 8) -> None:
+    """Companded instructions above their reconstructions, mid-grey where there is no damage."""
+    shown = instructions[:count]
+    rows = [tokenizer.compand(shown), tokenizer(shown).reconstruction.clamp(-1, 1)]
+    sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)  # 3×2H×(count·W)
+    pixels = ((sheet.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
+    write_atomically(path, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+
+
+def _remember_recipe(recipe: TokenizerRecipe, run: TokenizerRun, rank: Rank) -> None:
+    """Keep the resolved recipe in the run folder, and refuse to go on with another one."""
+    path = run.out / "recipe.json"
+    now = json.loads(json.dumps({**dataclasses.asdict(recipe), "seed": run.seed, "plugins": list(run.source.ids)}))
+    if path.exists() and latest_checkpoint(run.out / "checkpoints") is not None:
+        before = json.loads(path.read_text())
+        changed = sorted(key for key in now if before.get(key) != now[key])
+        if changed:
+            raise UsageError(
+                f"The run in {run.out} was started with other settings.",
+                found=", ".join(f"{key} {now[key]}" for key in changed),
+                accepted=", ".join(f"{key} {before.get(key)}" for key in changed),
+                fix="--out another folder, or the settings of before",
+            )
+    elif rank.is_main:
+        write_atomically(path, json.dumps(now, indent=2).encode())
+
+
+def _silent(_: str) -> None:
+    """What ranks other than zero say."""

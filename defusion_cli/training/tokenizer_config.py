@@ -1,0 +1,174 @@
+"""The settings of a tokenizer training, and its two presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from defusion_cli.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class TokenizerRecipe:
+    """Everything that decides what a training run computes; the default values are the `default` preset."""
+
+    # The network.
+    block_out_channels: tuple[int, ...] = (8, 16, 32, 64, 96)
+    layers_per_block: int = 1
+    attention_levels: int = 0
+    latent_channels: int = 96
+    norm_num_groups: int = 4
+    companding: float = 0.5
+    normalise_codes: bool = True
+    discriminator_channels: int = 16
+    # The data.
+    ground_px: int = 224
+    crop_px: int = 224
+    clean_share: float = 0.03
+    mixture_share: float = 0.3
+    # Optimisation.
+    steps: int = 2000
+    batch: int = 8
+    learning_rate: float = 1e-3
+    beta1: float = 0.5
+    beta2: float = 0.9
+    warmup_steps: int = 50
+    cosine: bool = True
+    bf16: bool = True
+    # The losses.
+    squared_share: float = 0.5
+    commitment: float = 1.0
+    gan_weight: float = 0.8
+    gan_start: int = 1600
+    lpips_weight: float = 0.0
+    statistics_weight: float = 1.0
+    presence_weight: float = 0.5
+    # The decoder costs three times as much as the encoder: it may see a share of each batch only.
+    decoded_share: float = 0.25
+    # The codebook.
+    codebook_start: int = 100
+    revive_every: int = 25
+    revive_until: float = 0.7
+    # Housekeeping.
+    log_every: int = 25
+    checkpoint_every: int = 200
+    picture_every: int = 200
+
+    def __post_init__(self) -> None:
+        divisor = 2 ** (len(self.block_out_channels) - 1)
+        bounds = [
+            ("crop_px", divisor <= self.crop_px <= self.ground_px and self.crop_px % divisor == 0,
+             f"a multiple of {divisor} from {divisor} to ground_px ({self.ground_px})"),
+            ("steps", self.steps >= 1, "1 or more"),
+            ("batch", self.batch >= 1, "1 or more"),
+            ("companding", 0 < self.companding <= 1, "above 0, at most 1"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("clean_share", 0 <= self.clean_share and self.clean_share + self.mixture_share <= 1, "0 to 1 in all"),
+            ("squared_share", 0 <= self.squared_share <= 1, "0 to 1"),
+            ("decoded_share", 0 < self.decoded_share <= 1, "above 0, at most 1"),
+            ("log_every", self.log_every >= 1, "1 or more"),
+            ("checkpoint_every", self.checkpoint_every >= 1, "1 or more"),
+            ("picture_every", self.picture_every >= 1, "1 or more"),
+            ("revive_every", self.revive_every >= 1, "1 or more"),
+        ]  # fmt: skip
+        for name, fine, accepted in bounds:
+            if not fine:
+                raise UsageError(
+                    f"The setting {name} of the tokenizer training is out of range.",
+                    found=str(getattr(self, name)),
+                    accepted=accepted,
+                    fix=f"--set {name}=…",
+                )
+
+
+PRESETS = {
+    "default": TokenizerRecipe(),
+    # Supplement section 8. The number of steps and the start of the adversary are not published: the start is that
+    # of taming-transformers' ImageNet configuration, the steps are ours.
+    "paper": TokenizerRecipe(
+        block_out_channels=(128, 128, 256, 256, 512),
+        layers_per_block=2,
+        attention_levels=2,
+        latent_channels=256,
+        norm_num_groups=32,
+        normalise_codes=False,
+        discriminator_channels=64,
+        ground_px=256,
+        crop_px=224,
+        steps=500_000,
+        batch=8,
+        learning_rate=4.5e-6,
+        warmup_steps=0,
+        cosine=False,
+        squared_share=0.0,
+        gan_start=250_001,
+        codebook_start=0,
+        statistics_weight=0.0,
+        presence_weight=0.0,
+        decoded_share=1.0,
+        log_every=100,
+        checkpoint_every=5000,
+        picture_every=5000,
+    ),
+}
+"""`default` is what this package ships and trains on a CPU in minutes; `paper` is the published recipe."""
+
+
+def preset(name: str) -> TokenizerRecipe:
+    """A preset by name.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    if name not in PRESETS:
+        raise UsageError(
+            "There is no such tokenizer preset.", found=name, accepted=", ".join(PRESETS), fix="--preset default"
+        )
+    return PRESETS[name]
+
+
+def with_settings(recipe: TokenizerRecipe, settings: Sequence[str]) -> TokenizerRecipe:
+    """`recipe` with ``key=value`` settings; tuples are written 8,16,32.
+
+    Raises
+    ------
+    UsageError
+        If a key is unknown or a value does not parse.
+    """
+    known = {field.name for field in dataclasses.fields(recipe)}
+    changes: dict[str, object] = {}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise UsageError(
+                "There is no such setting of the tokenizer training.",
+                found=key,
+                accepted=", ".join(sorted(known)),
+                fix=f"did you mean {near}?" if near else None,
+            )
+        changes[key] = _parse(key, text, getattr(recipe, key))
+    return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def _parse(key: str, text: str, current: object) -> object:
+    """`text` as a value of the type of `current`."""
+    try:
+        if isinstance(current, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(current, tuple):
+            return tuple(int(part) for part in text.split(","))
+        if isinstance(current, (int, float)):
+            return type(current)(text)
+    except (KeyError, ValueError):
+        pass
+    accepted = {bool: "true or false", int: "a whole number", float: "a number"}
+    raise UsageError(
+        f"The setting {key} cannot be read.",
+        found=text or "nothing",
+        accepted=accepted.get(type(current), "whole numbers separated by commas"),
+        fix=f"--set {key}={','.join(map(str, current)) if isinstance(current, tuple) else str(current).lower()}",
+    )
