@@ -7,8 +7,8 @@ the performance of image restoration from motion blur", IEEE TIP 21(8), 2012)::
 
 Δv is the sum of a random acceleration, a pull back to the start, and now and then a jerk that nearly reverses the
 motion; `shake` scales all three, 0 being a straight path. The hand lingers here and there (ours, not the paper's),
-which gives the weight w. ``linear`` is the even straight line of a panning camera or a passing train. The path is drawn by bilinear
-splatting, has unit sum, and its centre of mass lies at the origin: blurred pictures do not shift.
+which gives the weight w. ``linear`` is the even straight line of a panning camera or a passing train. The path is
+drawn by bilinear splatting, has unit sum, and its centre of mass lies at the origin: blurred pictures do not shift.
 
 Light adds up, so the blur acts on linear light before clipping: lamps leave trails. ``space=srgb`` averages the
 file's values instead, as in data sets made without regard to gamma (Levin et al., CVPR 2009, of grey photographs).

@@ -36,6 +36,8 @@ from defusion_cli.plugins.kernels import look_up
 Array = NDArray[np.float32]
 
 _LEVELS = 65536
+# Rows and columns of the red, green and blue sites in each 2×2 cell of the sensor.
+_SITES = (((0, 0),), ((0, 1), (1, 0)), ((1, 1),))
 # Brightness as in JPEG files (ITU-R BT.601), and the differences R − Y and B − Y.
 _RGB_TO_YCC = np.array([[0.299, 0.587, 0.114], [0.701, -0.587, -0.114], [-0.299, -0.587, 0.886]], np.float32)
 _YCC_TO_RGB = np.linalg.inv(_RGB_TO_YCC)
@@ -100,45 +102,51 @@ def _draw_camera(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(matrix * exposure / np.array([[red], [1.0], [blue]]))
 
 
-def _demosaic(mosaic: Array) -> Array:
-    """H×W values at the sites of an RGGB sensor to H×W×3, by bilinear interpolation."""
-    planes = np.zeros((3, *mosaic.shape), np.float32)
-    planes[0, 0::2, 0::2] = mosaic[0::2, 0::2]
-    planes[1, 0::2, 1::2] = mosaic[0::2, 1::2]
-    planes[1, 1::2, 0::2] = mosaic[1::2, 0::2]
-    planes[2, 1::2, 1::2] = mosaic[1::2, 1::2]
+def _demosaic(mosaic: Array, out: Array) -> None:
+    """H×W values at the sites of an RGGB sensor to H×W×3 in `out`, by bilinear interpolation."""
     tent = np.array([0.5, 1.0, 0.5], np.float32)
     cross = np.array([[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]], np.float32)
-    for plane in planes[0::2]:
-        cv2.sepFilter2D(plane, -1, tent, tent, dst=plane, borderType=cv2.BORDER_REFLECT_101)
-    cv2.filter2D(planes[1], -1, cross, dst=planes[1], borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(cv2.merge(list(planes)), np.float32)
+    plane = np.empty_like(mosaic)
+    for channel in range(3):
+        plane.fill(0)
+        for y, x in _SITES[channel]:
+            plane[y::2, x::2] = mosaic[y::2, x::2]
+        if channel == 1:
+            cv2.filter2D(plane, -1, cross, dst=plane, borderType=cv2.BORDER_REFLECT_101)
+        else:
+            cv2.sepFilter2D(plane, -1, tent, tent, dst=plane, borderType=cv2.BORDER_REFLECT_101)
+        cv2.insertChannel(plane, out, channel)
 
 
 def _smooth(noise: Array, grain_px: float, chroma_grain_px: float) -> None:
     """Smooth noise, in place, by different widths in brightness and in colour."""
     cv2.transform(noise, _RGB_TO_YCC, dst=noise)
-    planes = cv2.split(noise)
-    for plane, width in zip(planes, (grain_px, chroma_grain_px, chroma_grain_px), strict=True):
+    plane = np.empty(noise.shape[:2], np.float32)
+    for channel, width in enumerate((grain_px, chroma_grain_px, chroma_grain_px)):
         if width > 0:
+            cv2.extractChannel(noise, channel, dst=plane)
             cv2.GaussianBlur(plane, (0, 0), width, dst=plane)
-    cv2.merge(planes, dst=noise)
+            cv2.insertChannel(plane, noise, channel)
     cv2.transform(noise, _YCC_TO_RGB, dst=noise)
 
 
 def _camera_noise(image: Image, params: NoiseParams, rng: np.random.Generator) -> Array:
+    # In place wherever possible: fresh memory costs more than these sums.
     to_raw = _draw_camera(rng)
     light = look_up(image, _tone_table(False))
     raw = cv2.transform(light, to_raw.astype(np.float32))
-    sites = np.empty(image.shape[:2], np.float32)
-    for y, x, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
-        sites[y::2, x::2] = raw[y::2, x::2, channel]
-    deviation = np.sqrt(np.float32(params.shot) * np.maximum(sites, 0) + np.float32(params.read))
-    deviation *= _normals(rng, sites.shape)
-    # In place from here on: fresh memory costs more than these sums.
-    noise = _demosaic(deviation)
-    light += cv2.transform(noise, np.linalg.inv(to_raw).astype(np.float32), dst=noise)
-    residual = look_up(light, _tone_table(True))
+    noise = np.empty(image.shape[:2], np.float32)
+    for channel, sites in enumerate(_SITES):
+        for y, x in sites:
+            noise[y::2, x::2] = raw[y::2, x::2, channel]
+    np.maximum(noise, 0, out=noise)
+    noise *= np.float32(params.shot)
+    noise += np.float32(params.read)
+    np.sqrt(noise, out=noise)
+    noise *= _normals(rng, noise.shape)
+    _demosaic(noise, raw)
+    light += cv2.transform(raw, np.linalg.inv(to_raw).astype(np.float32), dst=raw)
+    residual = look_up(light, _tone_table(True), in_place=True)
     residual -= image
     _smooth(residual, params.grain_px, params.chroma_grain_px)
     return residual

@@ -26,10 +26,13 @@ def _light_table(to_linear: bool) -> NDArray[np.float32]:
     return table
 
 
-def look_up(values: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`table`, of 65536 samples over [0, 1], at `values`, which are clipped to [0, 1]; any shape."""
+def look_up(values: NDArray[np.float32], table: NDArray[np.float32], *, in_place: bool = False) -> NDArray[np.float32]:
+    """`table`, of 65536 samples over [0, 1], at `values`, which are clipped to [0, 1]; any shape.
+
+    With `in_place` the result replaces `values`, which must be contiguous.
+    """
     flat = values.reshape(-1)
-    out = np.empty(flat.shape, np.float32)
+    out = flat if in_place else np.empty(flat.shape, np.float32)
     # Piece by piece, so that the intermediate arrays stay in the cache: 1 ms for 512×512×3, against 4 ms in one go
     # and 20 ms for np.power.
     for start in range(0, flat.size, _PIECE):
