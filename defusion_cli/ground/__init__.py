@@ -14,6 +14,7 @@ from defusion_cli.ground.assembly import (
     compose_ground,
     draw_ground,
 )
+from defusion_cli.ground.files import MOST_ON_SHEET, SHEET, GroundSet, write_ground, write_sheet
 from defusion_cli.ground.instruction import decode_residual, draw_instruction, encode_residual
 from defusion_cli.ground.natural import natural_pool
 from defusion_cli.plugins.contract import Image
@@ -23,6 +24,9 @@ __all__ = [
     "GROUND_KINDS",
     "MAX_SIZE",
     "MIN_SIZE",
+    "MOST_ON_SHEET",
+    "SHEET",
+    "GroundSet",
     "Image",
     "Placement",
     "compose_ground",
@@ -31,4 +35,6 @@ __all__ = [
     "draw_instruction",
     "encode_residual",
     "natural_pool",
+    "write_ground",
+    "write_sheet",
 ]

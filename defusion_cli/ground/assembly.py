@@ -41,6 +41,8 @@ def draw_ground(
 ) -> Image:
     """Draw one ground, size×size×3 float32 in [0, 1]; the same generator state gives the same bytes.
 
+    All values are multiples of 1/255, so that a ground read back from its PNG is the very same.
+
     Parameters
     ----------
     kind
@@ -55,20 +57,27 @@ def draw_ground(
     UsageError
         For an unknown kind or a size out of range.
     """
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise UsageError("The size of a ground is out of range.", found=f"{size} px", accepted=f"{MIN_SIZE}…{MAX_SIZE} px")
+    check_ground(kind, size)
     if kind == "visual":
         return compose_ground(rng, size, natural)[0]
     if kind == "simple":
-        return _simple(rng, size)
-    if kind == "blank":
-        return np.full((size, size, 3), draw_colour(rng), np.float32)
-    near = did_you_mean(kind, GROUND_KINDS)
-    raise UsageError(
-        f"There is no kind of ground named {kind!r}.",
-        accepted=", ".join(GROUND_KINDS),
-        fix=f"did you mean {near}?" if near else None,
-    )
+        return _eight_bit(_simple(rng, size))
+    return _eight_bit(np.full((size, size, 3), draw_colour(rng), np.float32))
+
+
+def check_ground(kind: str, size: int) -> None:
+    """Raise `UsageError` if there is no such kind of ground, or `size` px is out of range."""
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise UsageError(
+            "The size of a ground is out of range.", found=f"{size} px", accepted=f"{MIN_SIZE}…{MAX_SIZE} px"
+        )
+    if kind not in GROUND_KINDS:
+        near = did_you_mean(kind, GROUND_KINDS)
+        raise UsageError(
+            f"There is no kind of ground named {kind!r}.",
+            accepted=", ".join(GROUND_KINDS),
+            fix=f"did you mean {near}?" if near else None,
+        )
 
 
 def compose_ground(
@@ -78,16 +87,25 @@ def compose_ground(
     photos = natural_pool() if natural is None else natural
     ground = np.empty((size, size, 3), np.float32)
     placements = []
-    for category, box in zip(rng.permutation(CATEGORIES), _draw_boxes(rng, size)):
+    for category, box in zip(rng.permutation(CATEGORIES), _draw_boxes(rng, size), strict=True):
         top, left, height, width = box
         element, image = _draw_element(rng, str(category), height, width, photos)
         ground[top : top + height, left : left + width] = image
         placements.append(Placement(str(category), element, *box))
-    return np.clip(ground, 0.0, 1.0, out=ground), tuple(placements)
+    return _eight_bit(ground), tuple(placements)
+
+
+def _eight_bit(ground: Image) -> Image:
+    """`ground`, clipped to [0, 1] and rounded to multiples of 1/255; in place."""
+    np.clip(ground, 0.0, 1.0, out=ground)
+    ground *= np.float32(255)
+    np.rint(ground, out=ground)
+    ground /= np.float32(255)
+    return ground
 
 
 def _draw_boxes(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]]:
-    """Four boxes (top, left, height, width) that tile the square: equal quarters, or guillotine cuts in 2 of 3 draws."""
+    """Four boxes (top, left, height, width) that tile the square: quarters, or guillotine cuts in 2 of 3 draws."""
     if rng.random() < 1 / 3:
         first, second, third = (size // 2,) * 3
     else:
@@ -122,7 +140,7 @@ def _simple(rng: np.random.Generator, size: int) -> Image:
     for _ in range(int(rng.integers(2, 7))):
         cover = _draw_shape(rng, size)[..., None]
         ground += cover * (draw_colour(rng, 0.0, 1.0) - ground)
-    return np.clip(ground, 0.0, 1.0, out=ground)
+    return ground
 
 
 def _draw_shape(rng: np.random.Generator, size: int) -> Plane:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from defusion_cli.ground.shapes import centred_grid, draw_colour, edge
+from defusion_cli.ground.shapes import centred_grid, edge
 from defusion_cli.plugins.contract import Image
 
 _COLORCHECKER_HEX = (
@@ -27,8 +27,11 @@ def _from_hex(text: str) -> NDArray[np.float32]:
 COLORCHECKER = _from_hex(_COLORCHECKER_HEX)
 """24×3 sRGB values in [0, 1] of the classic chart (formulation before November 2014), four rows of six."""
 
-GREY_STEPS = np.array([240, 226, 210, 196, 182, 168, 154, 140, 127, 114, 102, 89, 77, 65, 54, 42, 31, 21, 11, 3], np.float32) / 255
-"""20 sRGB grey values from light to dark, evenly spaced as camera charts have them around their centre."""
+GREY_STEPS = _from_hex(
+    "f0f0f0 e2e2e2 d2d2d2 c4c4c4 b6b6b6 a8a8a8 9a9a9a 8c8c8c 7f7f7f 727272 "
+    "666666 595959 4d4d4d 414141 363636 2a2a2a 1f1f1f 151515 0b0b0b 030303"
+)
+"""20×3 sRGB greys in [0, 1] from light to dark, nearly evenly spaced as camera charts have them around their centre."""
 
 
 def patch_grid(colours: Image, height: int, width: int, gap: float, surround: float) -> Image:
@@ -74,9 +77,8 @@ def _draw_grey_steps(rng: np.random.Generator, height: int, width: int) -> Image
         else:
             half[height // 2 :] = steps
         return (half if rng.random() < 0.5 else 1 - half)[..., None].repeat(3, axis=2)
-    grid = GREY_STEPS.reshape(4, 5).copy()
+    grid = GREY_STEPS.reshape(4, 5, 3).copy()
     grid[1::2] = grid[1::2, ::-1]
-    grid = grid[..., None].repeat(3, axis=2)
     if height > width:
         grid = grid.transpose(1, 0, 2)
     return patch_grid(grid, height, width, gap=float(rng.choice([0.0, 0.15])), surround=0.46)
@@ -120,7 +122,7 @@ def _draw_flat(rng: np.random.Generator, height: int, width: int) -> Image:
 
 def _draw_gradient(rng: np.random.Generator, height: int, width: int) -> Image:
     """Four colours in the corners, and all between them."""
-    corners = np.stack([[draw_colour(rng, 0, 1), draw_colour(rng, 0, 1)], [draw_colour(rng, 0, 1), draw_colour(rng, 0, 1)]])
+    corners = rng.uniform(0, 1, (2, 2, 3)).astype(np.float32)
     v = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     u = np.linspace(0, 1, width, dtype=np.float32)[None, :, None]
     top = corners[0, 0] + u * (corners[0, 1] - corners[0, 0])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defusion_cli.ground.assembly import draw_ground
-from defusion_cli.plugins.compose import Recipe, apply_recipe, draw_recipe, draw_seed
+from defusion_cli.plugins.compose import Recipe, Stage, apply_recipe, draw_recipe, draw_seed
 from defusion_cli.plugins.contract import Degradation, Image
 
 _LEAST_SEVERITY = 0.3
@@ -49,7 +49,7 @@ def draw_instruction(
         Regenerates `degraded` from `ground` bit for bit.
     """
     ground = draw_ground(rng, kind, size, natural)
-    stages = []
+    stages: list[Stage] = []
     for plugin_id in ids:
         drawn = float(rng.uniform(_LEAST_SEVERITY, 1.0))
         stages += draw_recipe([plugin_id], plugins, rng, drawn if severity is None else severity, overrides).stages

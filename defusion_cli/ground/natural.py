@@ -103,7 +103,7 @@ def draw_natural(rng: np.random.Generator, height: int, width: int, photos: Sequ
     grey = piece.mean(axis=2, keepdims=True)
     if np.array_equal(photo[..., 0], photo[..., 1]) and rng.random() < 0.6:
         # The grey textures of the wheel (grass, brick, gravel) are more like themselves in a colour.
-        tint = rng.uniform(0.6, 1.1, 3).astype(np.float32)
+        tint = rng.uniform(0.75, 1.1, 3).astype(np.float32)
         return np.clip(grey * tint, 0, 1)
     return np.clip(grey + np.float32(rng.uniform(0.7, 1.4)) * (piece - grey), 0, 1)
 

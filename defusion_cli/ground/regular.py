@@ -127,8 +127,8 @@ def _draw_line_pairs(rng: np.random.Generator, height: int, width: int) -> Image
     """Groups of three and a half line pairs, upright and lying, pitches in a geometric row from 2.2 px up."""
     count = int(rng.integers(2, 5))
     pattern = np.ones((height, width), np.float32)
-    pitches = 2.2 * 2.0 ** (np.arange(count * count) / 3.0)
-    for index, pitch in enumerate(np.minimum(pitches, min(height, width) / count / 3.5)):
+    coarsest = max(min(height, width) / count / 3.5, 3.0)
+    for index, pitch in enumerate(np.geomspace(2.2, coarsest, count * count)):
         row, column = divmod(index, count)
         centre = ((column + 0.5) * width / count - width / 2, (row + 0.5) * height / count - height / 2)
         x, y = centred_grid(height, width, centre)
@@ -167,8 +167,9 @@ def _draw_dots(rng: np.random.Generator, height: int, width: int) -> Image:
     """A square lattice of disks, as in distortion targets."""
     pitch = float(rng.uniform(6.0, 24.0))
     x, y = rotated(*centred_grid(height, width), float(rng.uniform(0, 45)))
-    x, y = x - pitch * np.round(x / pitch), y - pitch * np.round(y / pitch)
-    return two_tone(rng, edge(np.hypot(x, y) - np.float32(float(rng.uniform(0.15, 0.42)) * pitch)))
+    to_next_x, to_next_y = x - pitch * np.round(x / pitch), y - pitch * np.round(y / pitch)
+    radius = float(rng.uniform(0.15, 0.42)) * pitch
+    return two_tone(rng, edge(radius - np.hypot(to_next_x, to_next_y)))
 
 
 def _draw_plaid(rng: np.random.Generator, height: int, width: int) -> Image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,8 @@ from defusion_cli.plugins.contract import Image
 
 Plane = NDArray[np.float32]
 """H×W float32."""
+
+Real = NDArray[np.floating[Any]]
 
 
 def centred_grid(height: int, width: int, centre: tuple[float, float] = (0.0, 0.0)) -> tuple[Plane, Plane]:
@@ -26,13 +30,12 @@ def rotated(x: Plane, y: Plane, angle_deg: float) -> tuple[Plane, Plane]:
     return x * cos - y * sin, x * sin + y * cos
 
 
-def edge(distance_px: Plane) -> Plane:
+def edge(distance_px: Real) -> Plane:
     """Coverage in [0, 1] of a pixel whose centre lies `distance_px` inside a straight edge: one pixel of ramp."""
-    coverage: Plane = np.clip(distance_px + np.float32(0.5), 0.0, 1.0)
-    return coverage
+    return np.clip(distance_px + np.float32(0.5), 0.0, 1.0).astype(np.float32, copy=False)
 
 
-def contrast_at(frequency: Plane | float) -> Plane:
+def contrast_at(frequency: Real | float) -> Plane:
     """Contrast in [0, 1] left at a spatial frequency in cycles/px: a parabola, zero from the Nyquist limit on.
 
     A chart photographed in focus looks like this; sampled without it, fine lines would turn into moiré.

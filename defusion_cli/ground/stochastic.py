@@ -50,8 +50,9 @@ def dead_leaves(
     px = centre / scale
     visible = ((px > -radius[:, None]) & (px < size + radius[:, None])).all(axis=1)
     canvas = np.full((size, size, 3), 128, np.uint8)
-    rows = zip(centre[visible].tolist(), np.rint(radius[visible] * scale).astype(int).tolist(), tones[visible].tolist())
-    for point, r, tone in rows:
+    radii = np.rint(radius * scale).astype(int)
+    leaves = (centre[visible].tolist(), radii[visible].tolist(), tones[visible].tolist())
+    for point, r, tone in zip(*leaves, strict=True):
         cv2.circle(canvas, point, r, tone, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas
 
@@ -119,7 +120,8 @@ def _draw_power_law(rng: np.random.Generator, height: int, width: int) -> Image:
 
 def _draw_fractal(rng: np.random.Generator, height: int, width: int) -> Image:
     """Fractal Brownian motion between two colours: clouds, marble, bark."""
-    field = fractal_noise((height, width), rng, float(rng.uniform(16, 80)), octaves=5, gain=float(rng.uniform(0.4, 0.75)))
+    coarsest, gain = float(rng.uniform(16, 80)), float(rng.uniform(0.4, 0.75))
+    field = fractal_noise((height, width), rng, coarsest, octaves=5, gain=gain)
     style = rng.random()
     if style < 0.3:
         field = np.abs(field) * 2 - 1

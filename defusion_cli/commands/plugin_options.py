@@ -1,0 +1,34 @@
+"""What commands with ``--plugin`` and ``--set`` share."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+
+from defusion_cli.errors import UsageError
+
+
+def complete_plugin(incomplete: str) -> list[str]:
+    """Ids of degradations that begin so, for the shell; by name only, nobody's plugin is imported."""
+    names = importlib.metadata.entry_points(group="defusion.degradations").names
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, object]]:
+    """``["snow.wind_deg=10"]`` as ``{"snow": {"wind_deg": "10"}}``.
+
+    Raises
+    ------
+    UsageError
+        If one is not of the form ``ID.NAME=VALUE``.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        plugin_id, dot, key = name.partition(".")
+        if not (equals and dot and plugin_id and key):
+            raise UsageError(
+                "--set is not understood.", found=setting, accepted="ID.NAME=VALUE, as in snow.wind_deg=10"
+            )
+        found.setdefault(plugin_id.strip(), {})[key.strip().replace("-", "_")] = value.strip()
+    return found
