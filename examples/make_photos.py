@@ -33,9 +33,9 @@ DAMAGE = [
     ("haze", "rocket", 0.6, 1),
     ("haze", "cameraman", 0.5, 2),
     ("raindrop", "coffee", 0.4, 1),
-    ("motion-blur", "cat", 0.4, 1),
+    ("motion-blur", "coffee", 0.4, 1),
     ("defocus-blur", "astronaut", 0.4, 1),
-    ("noise", "cat", 0.5, 1),
+    ("noise", "cat", 0.5, 2),
     ("jpeg", "coffee", 0.7, 1),
     ("rain+noise", "cat", 0.4, 4),
 ]
@@ -58,7 +58,7 @@ def make_damaged(folder: str, name: str, severity: float, seed: int) -> Path:
         command += [*plugins, "--severity", str(severity), "--seed", str(seed)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (written,) = Path(scratch).glob("*.png")
-        Image.open(written).save(target, quality=90, subsampling=0)
+        Image.open(written).save(target, quality=88, subsampling=0)
     return target
 
 
