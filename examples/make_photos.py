@@ -35,7 +35,7 @@ DAMAGE = [
     ("raindrop", "coffee", 0.4, 1),
     ("motion-blur", "coffee", 0.4, 1),
     ("defocus-blur", "astronaut", 0.4, 1),
-    ("noise", "cat", 0.5, 2),
+    ("noise", "cat", 0.45, 2),
     ("jpeg", "coffee", 0.7, 1),
     ("rain+noise", "cat", 0.4, 4),
 ]
