@@ -25,7 +25,7 @@ def make_ground(
         ),
     ] = "visual",
     count: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="Number of grounds.")] = 1,
-    size: Annotated[int, typer.Option(min=32, max=2048, metavar="PX", help="Side of a ground, in pixels.")] = 224,
+    size: Annotated[int, typer.Option(min=32, max=1024, metavar="PX", help="Side of a ground, in pixels.")] = 224,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides all that is drawn.")] = 0,
     natural_dir: Annotated[
         Path | None,

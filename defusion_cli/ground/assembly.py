@@ -20,7 +20,7 @@ GROUND_KINDS = ("visual", "simple", "blank")
 
 CATEGORIES = ("regular", "stochastic", "colours", "natural")
 
-MIN_SIZE, MAX_SIZE = 32, 2048
+MIN_SIZE, MAX_SIZE = 32, 1024
 """Accepted sides of a ground, px."""
 
 
@@ -48,7 +48,7 @@ def draw_ground(
     kind
         One of `GROUND_KINDS`.
     size
-        Side in px, 32…2048.
+        Side in px, 32…1024.
     natural
         Photographs for the natural element; None takes those of `natural_pool`.
 

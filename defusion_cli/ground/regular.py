@@ -127,7 +127,7 @@ def _draw_line_pairs(rng: np.random.Generator, height: int, width: int) -> Image
     """Groups of three and a half line pairs, upright and lying, pitches in a geometric row from 2.2 px up."""
     count = int(rng.integers(2, 5))
     pattern = np.ones((height, width), np.float32)
-    coarsest = max(min(height, width) / count / 3.5, 3.0)
+    coarsest = max(min(height, width) / count / 4.2, 3.0)
     for index, pitch in enumerate(np.geomspace(2.2, coarsest, count * count)):
         row, column = divmod(index, count)
         centre = ((column + 0.5) * width / count - width / 2, (row + 0.5) * height / count - height / 2)

@@ -74,10 +74,14 @@ def _leaf_masters() -> tuple[NDArray[np.uint8], ...]:
 def _draw_dead_leaves(rng: np.random.Generator, height: int, width: int) -> Image:
     masters = _leaf_masters()
     master = masters[int(rng.integers(len(masters)))]
-    most = _LEAF_SIZE / max(height, width)
-    zoom = float(np.exp(rng.uniform(0.0, np.log(most)))) if most > 1 else most
-    h, w = min(int(height * zoom), _LEAF_SIZE), min(int(width * zoom), _LEAF_SIZE)
-    y, x = int(rng.integers(_LEAF_SIZE - h + 1)), int(rng.integers(_LEAF_SIZE - w + 1))
+    # A box larger than the picture sees it mirrored: enlarged, the leaves would be out of focus.
+    short = max(height, width) - _LEAF_SIZE
+    if short > 0:
+        master = np.pad(master, ((0, short), (0, short), (0, 0)), mode="symmetric")
+    side = len(master)
+    zoom = float(np.exp(rng.uniform(0.0, np.log(side / max(height, width)))))
+    h, w = min(int(height * zoom), side), min(int(width * zoom), side)
+    y, x = int(rng.integers(side - h + 1)), int(rng.integers(side - w + 1))
     leaves = cv2.resize(master[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_AREA)
     leaves = leaves.astype(np.float32) / np.float32(255)
     if rng.random() < 0.5:
