@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from defusion_cli import __version__
 from defusion_cli.commands import COMMANDS
+from defusion_cli.config import FILE_NAME, read_defaults
 from defusion_cli.errors import DefusionError
 
 # Typer carries its own copy of click in some versions and imports it in others; the base class of click's errors
@@ -34,16 +35,17 @@ class _LazyGroup(TyperGroup):
             return name, listed, rest
         command = _load(name)
         if not ctx.resilient_parsing and not {"-h", "--help"} & set(rest):
-            from defusion_cli.config import read_defaults
-
             ctx.default_map = {name: read_defaults(ctx.params.get("config"), name, command.params, COMMANDS)}
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (_ClickError, typer.Exit, typer.Abort):
+        except _ClickError as error:
+            _name_configuration(ctx, error)
             raise  # usage errors and orderly exits are Typer's to show
+        except (typer.Exit, typer.Abort):
+            raise
         except BrokenPipeError:
             raise  # the reader of our output has gone; Typer leaves without a word
         except (Exception, KeyboardInterrupt) as error:
@@ -51,6 +53,15 @@ class _LazyGroup(TyperGroup):
                 traceback.print_exc()
             _print_error(error)
             raise typer.Exit(exit_code(error)) from None
+
+
+def _name_configuration(ctx: Any, error: Any) -> None:
+    """Add to a wrong value that came from the configuration where it stands."""
+    parameter = getattr(error, "param", None)
+    table = (ctx.default_map or {}).get(ctx.invoked_subcommand, {})
+    if parameter is not None and parameter.name in table:
+        path = ctx.params.get("config") or FILE_NAME
+        error.message = f"{error.message} ({path} has {parameter.name} = {table[parameter.name]!r})"
 
 
 def _load(name: str) -> Any:
@@ -94,7 +105,7 @@ def explain(error: BaseException) -> DefusionError:
         where = f" {error.filename}" if error.filename is not None else ""
         if error.errno == errno.ENOSPC:
             return DefusionError(
-                f"The disk is full{': ' if where else ''}{where}. Finished files are kept.",
+                f"The disk is full{':' if where else ''}{where}. Finished files are kept.",
                 fix="free some space and run the same command again",
             )
         reason = (error.strerror or str(error) or type(error).__name__).rstrip(".")

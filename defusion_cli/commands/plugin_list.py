@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from defusion_cli.plugins import Degradation, Registry, describe_params
 
@@ -35,24 +34,23 @@ def describe_registry(registry: Registry, ids: Sequence[str] = ()) -> dict[str, 
 
 def registry_table(registry: Registry) -> Table:
     """Id, version, distribution and summary of all degradations, the broken ones with their reason."""
-    table = Table("id", "version", "distribution", "what it does")
+    table = Table(Column("id", no_wrap=True), "version", "distribution", "what it does")
     for plugin_id in sorted(registry):
         plugin, source = registry[plugin_id], registry.source(plugin_id)
-        table.add_row(plugin_id, plugin.version, f"{source.distribution} {source.version}", escape(plugin.summary))
+        table.add_row(plugin_id, plugin.version, f"{source.distribution} {source.version}", plugin.summary)
     for broken in registry.broken:
         where = f"{broken.source.distribution} {broken.source.version}"
-        table.add_row(broken.name, "-", where, f"broken: {escape(broken.reason)}", style="red")
+        table.add_row(broken.name, "-", where, f"broken: {broken.reason}", style="red")
     return table
 
 
 def parameter_table(plugin: Degradation[Any]) -> Table:
     """Name, default, accepted values, unit and meaning of every parameter of `plugin`."""
-    table = Table("parameter", "default", "accepted", "unit", "meaning", title=f"{plugin.id}: {escape(plugin.summary)}")
+    table = Table(Column("parameter", no_wrap=True), "default", "accepted", "unit", "meaning")
+    table.title = f"{plugin.id}: {plugin.summary}"
     for row in describe_params(plugin.Params):
         default = f"{row['default']:g}" if isinstance(row["default"], float) else str(row["default"]).lower()
-        table.add_row(
-            f"{plugin.id}.{row['name']}", default, _accepted(row), escape(row["unit"]), escape(row["meaning"])
-        )
+        table.add_row(f"{plugin.id}.{row['name']}", default, _accepted(row), row["unit"], row["meaning"])
     return table
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from defusion_cli.degrade.plan import Item, Task
 from defusion_cli.errors import DataError, DefusionError
 from defusion_cli.files import write_atomically
 from defusion_cli.images import Picture, decode_image, encode_image
+from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins import apply_recipe, installed_plugins
 from defusion_cli.plugins.compose import Plugins
 
@@ -62,7 +64,7 @@ def run_tasks(
     """Carry out `tasks`, write the manifest, and tell what happened.
 
     A picture that cannot be read, or on which a plugin fails, is reported and the others are done. Interrupted,
-    the run finishes what the workers hold, writes the manifest and raises `KeyboardInterrupt`.
+    the run finishes the pictures in hand, writes the manifest and raises `KeyboardInterrupt`.
 
     Parameters
     ----------
@@ -90,11 +92,13 @@ def run_tasks(
 
     work = [(task, out, [ledger.get(item.output) for item in task.items], overwrite) for task in tasks]
     try:
-        if jobs == 1 or len(tasks) == 1:
-            for job in work:
-                take(run_task(*job, installed_plugins()))
-        else:
-            _run_pool(work, min(jobs, len(work)), take)
+        with patient_interrupt() as stop:
+            if jobs == 1 or len(tasks) == 1:
+                for job in work:
+                    take(_work(job))
+                    stop.raise_if_asked()
+            else:
+                _run_pool(work, min(jobs, len(work)), take, stop)
     finally:
         report.manifest = ledger.close()
     return report
@@ -103,36 +107,30 @@ def run_tasks(
 _Job = tuple[Task, Path, Sequence["Entry | None"], bool]
 
 
-def _run_pool(work: Sequence[_Job], jobs: int, take: Callable[[list[Outcome]], None]) -> None:
+def _run_pool(work: Sequence[_Job], jobs: int, take: Callable[[list[Outcome]], None], stop: Stop) -> None:
     # Spawned, not forked: a forked child inherits locks that OpenCV's threads may hold.
     context = multiprocessing.get_context("spawn")
     waiting = iter(work)
     running: set[Future[list[Outcome]]] = set()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
         try:
-            _submit(pool, waiting, running, 3 * jobs)
-            while running:
+            while not stop.asked:
+                running.update(pool.submit(_work, job) for job in itertools.islice(waiting, 3 * jobs - len(running)))
+                if not running:
+                    return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     take(future.result())
-                _submit(pool, waiting, running, 3 * jobs)
+            for future in [future for future in running if not future.cancel()]:
+                take(future.result())
         except BrokenProcessPool:
             raise DefusionError(
                 "A worker process died, perhaps for lack of memory.", fix="run the same command again with --jobs 1"
             ) from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
-            for future in running:
-                if not future.cancelled() and future.exception() is None:
-                    take(future.result())
             raise
-
-
-def _submit(
-    pool: ProcessPoolExecutor, waiting: Iterator[_Job], running: set[Future[list[Outcome]]], limit: int
-) -> None:
-    while len(running) < limit and (job := next(waiting, None)) is not None:
-        running.add(pool.submit(_work, job))
+    stop.raise_if_asked()
 
 
 def _start_worker() -> None:
