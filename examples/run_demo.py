@@ -37,14 +37,13 @@ def psnr(image: Image.Image, clean: Image.Image) -> float:
 
 
 def compare(before: Path, after: Path) -> list[tuple[Image.Image, str]]:
-    """One row of the sheet: damaged, restored and true picture."""
+    """One row of the sheet: damaged, restored and true picture; prints how far the two are from the truth."""
     clean = Image.open(FOLDER / "clean" / before.name)
-    row = []
-    for picture, caption in ((Image.open(before), before.parent.name), (Image.open(after), "restored")):
-        row.append((picture, f"{caption}: {psnr(picture, clean):.1f} dB"))
-    return [
-        (ImageOps.pad(picture.convert("RGB"), TILE, color="white"), text) for picture, text in [*row, (clean, "true")]
-    ]
+    damaged, restored = Image.open(before), Image.open(after)
+    was, now = psnr(damaged, clean), psnr(restored, clean)
+    print(f"{before.parent.name:<14}{before.stem:<12}{was:6.1f} dB -> {now:5.1f} dB")
+    row = [(damaged, f"{before.parent.name}: {was:.1f} dB"), (restored, f"restored: {now:.1f} dB"), (clean, "true")]
+    return [(ImageOps.pad(picture.convert("RGB"), TILE, color="white"), caption) for picture, caption in row]
 
 
 def main() -> None:
