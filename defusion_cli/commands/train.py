@@ -1,0 +1,57 @@
+"""``defusion train``: train the restoration model on your photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[ID=]FOLDER[:WEIGHT]",
+            help="Clean photographs, damaged on the fly; or ID=FOLDER with degraded/ and clean/ inside. Repeatable.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on.")] = Path("runs/defusion"),
+    preset: Annotated[str, typer.Option(help="default: a CPU in hours. paper: the supplement, eight A100.")] = "default",
+    val: Annotated[Path | None, typer.Option(help="Folder of photographs to score on, at most 8 are used.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help="Degradation to train; repeatable. Default: all.")] = None,
+    tokenizer: Annotated[str, typer.Option(help="default, or the folder that train-tokenizer wrote.")] = "default",
+    init_from: Annotated[Path | None, typer.Option(help="Start from a local diffusers U-Net folder.")] = None,
+    gpus: Annotated[int, typer.Option(min=0, max=64, help="Processes a node, through torchrun; 0: just this one.")] = 0,
+    nodes: Annotated[int, typer.Option(min=1, max=4096, help="Machines; 1 … 4096.")] = 1,
+    rdzv_endpoint: Annotated[str | None, typer.Option(help="HOST:PORT of the first machine.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. steps=5000.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+) -> None:
+    """Train the restoration model; the degradations come from the plugins, the clean photographs from you.
+
+    Example: defusion train --data photos/ --val holdout/ --out runs/mine --set steps=20000
+    """
+    from defusion_cli.console import note, print_json, result
+    from defusion_cli.training.launch import Cluster, join_cluster, launch, needs_launch
+    from defusion_cli.training.setup import describe, diffusion_setup
+
+    cluster = Cluster(gpus, nodes, rdzv_endpoint)
+    config, run = diffusion_setup(
+        preset, settings or [], data or [], out, val=val, plugin_ids=plugin or [], tokenizer=tokenizer, init_from=init_from
+    )
+    if dry_run:
+        print_json("train", describe(config, run, cluster.processes))
+        return
+    if needs_launch(cluster):
+        launch(cluster)
+        return
+    from defusion_cli.training.diffusion import train_diffusion
+
+    with join_cluster() as rank:
+        note(f"{rank.count} process(es) on {rank.device.type}, global batch {config.phase(0).batch}, {config.steps} steps")
+        folder = train_diffusion(config, run, rank)
+    if folder is not None:
+        result(str(folder))

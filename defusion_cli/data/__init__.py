@@ -1,0 +1,1 @@
+"""Training data: sources of photographs, and samples synthesised from them on the fly."""

@@ -1,0 +1,93 @@
+"""Feeding views to training: every sample is a pure function of (seed, step, number), whoever computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from torch import Tensor, cat, stack
+from torch.utils.data import DataLoader, Dataset
+
+from defusion_cli.data.synthesis import View, ViewMaker
+
+
+class Batch(NamedTuple):
+    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``thumbnail`` V×3×64×64, all in [0, 1]."""
+
+    lq: Tensor
+    target: Tensor
+    thumbnail: Tensor
+    shown: tuple[tuple[str, ...], ...]
+    slots: tuple[int, ...]
+    numbers: tuple[int, ...]
+    """Numbers of the views within the global batch of this step; with the seed and step they seed all noise."""
+
+
+class _Views(Dataset[tuple[int, View]]):
+    def __init__(self, maker: ViewMaker, seed: int, crop_at: Callable[[int], int]) -> None:
+        self.maker, self.seed, self.crop_at = maker, seed, crop_at
+
+    def __getitem__(self, index: tuple[int, int]) -> tuple[int, View]:  # type: ignore[override]
+        cv2.setNumThreads(1)  # workers share the cores with the training itself
+        step, number = index
+        return number, self.maker.draw(np.random.default_rng([self.seed, step, number]), self.crop_at(step))
+
+
+class _Numbers:
+    """This rank's view numbers of every step, as a batch sampler."""
+
+    def __init__(self, steps: range, share_at: Callable[[int], slice]) -> None:
+        self.steps, self.share_at = steps, share_at
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in self.steps:
+            share = self.share_at(step)
+            yield [(step, number) for number in range(share.start, share.stop)]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def view_batches(
+    maker: ViewMaker,
+    seed: int,
+    steps: range,
+    crop_at: Callable[[int], int],
+    share_at: Callable[[int], slice],
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Batches for the given steps.
+
+    Parameters
+    ----------
+    crop_at
+        Side of the crops at a step, pixels.
+    share_at
+        Which view numbers of the global batch are this process's at a step.
+    workers
+        Data-loader processes; 0 computes samples in this one.
+    """
+    loader: DataLoader[tuple[int, View]] = DataLoader(
+        _Views(maker, seed, crop_at),
+        batch_sampler=_Numbers(steps, share_at),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        prefetch_factor=4 if workers else None,
+        # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.
+        multiprocessing_context="spawn" if workers else None,
+    )
+    yield from loader  # type: ignore[misc]
+
+
+def _collate(items: Sequence[tuple[int, View]]) -> Batch:
+    numbers, views = zip(*items, strict=True)
+    return Batch(
+        cat([view.lq for view in views]),
+        cat([view.target for view in views]),
+        stack([view.thumbnail for view in views]),
+        tuple(view.shown for view in views),
+        tuple(view.slot for view in views),
+        numbers,
+    )

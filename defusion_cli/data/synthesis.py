@@ -1,0 +1,187 @@
+"""Training samples made on the fly: what is damaged, what is shown, and what must therefore go.
+
+A *view* is a piece of a photograph up to some 320 pixels wide. It is damaged as a whole, so that depth, wind and
+airlight are those of one scene; several crops are then cut from it. The instruction may show only part of the
+damage, and the target keeps the rest: the very same streaks or noise, with the shown stages left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from defusion_cli.data.sources import Photo, PhotoSource, draw_photo
+from defusion_cli.errors import DataError
+from defusion_cli.images import read_pixels
+from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, physical_order, pseudo_depth
+from defusion_cli.plugins.compose import Plugins
+
+THUMBNAIL_PX = 64
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """How samples are drawn.
+
+    Attributes
+    ----------
+    view_px
+        Longest side of a view.
+    crops_per_view
+        Crops cut from one view.
+    downscale
+        Range of the factor by which a photograph is first reduced; hides the artefacts of its own compression.
+    mixture_share
+        Share of views with two or three kinds of damage.
+    subset_share
+        Of those, share in which the instruction shows only some of them.
+    absent_share
+        Share of views whose instruction shows damage that is not there: nothing must be removed.
+    blind_share
+        Share of views with the null instruction, that of the clean ground (p = 0.1 in the paper): all must go.
+    """
+
+    view_px: int = 320
+    crops_per_view: int = 4
+    downscale: tuple[float, float] = (0.5, 0.9)
+    mixture_share: float = 0.25
+    subset_share: float = 0.6
+    absent_share: float = 0.12
+    blind_share: float = 0.1
+
+
+class Task(NamedTuple):
+    """The damage of a view in order of application, and the part of it that the instruction shows."""
+
+    damage: tuple[str, ...]
+    shown: tuple[str, ...]
+    removed: tuple[str, ...]
+    """What the network must take away: the shown part of the damage, or all of it when nothing is shown."""
+
+
+def draw_task(ids: Sequence[str], config: SynthesisConfig, plugins: Plugins, rng: np.random.Generator) -> Task:
+    """Draw a task over the given plugins."""
+    mixed = len(ids) > 1 and rng.random() < config.mixture_share
+    count = min(len(ids), int(rng.integers(2, 4))) if mixed else 1
+    damage = [ids[k] for k in rng.choice(len(ids), count, replace=False)]
+    if rng.random() < 0.5:
+        damage = physical_order(damage, plugins)
+    kind = rng.random()
+    if kind < config.blind_share:
+        return Task(tuple(damage), (), tuple(damage))
+    others = [i for i in ids if i not in damage]
+    if others and kind < config.blind_share + config.absent_share:
+        shown = [others[k] for k in rng.choice(len(others), min(len(others), int(rng.integers(1, 3))), replace=False)]
+        return Task(tuple(damage), tuple(physical_order(shown, plugins)), ())
+    shown = damage
+    if count > 1 and rng.random() < config.subset_share:
+        part = rng.choice(count, int(rng.integers(1, count)), replace=False)
+        shown = [damage[k] for k in sorted(part)]
+    return Task(tuple(damage), tuple(physical_order(shown, plugins)), tuple(shown))
+
+
+class View(NamedTuple):
+    """Crops of one damaged view.
+
+    ``lq`` and ``target`` are K×3×c×c in [0, 1], ``thumbnail`` is 3×64×64 in [0, 1] and shows the whole view,
+    ``shown`` are the ids on the instruction, ``slot`` selects one of the instructions for them.
+    """
+
+    lq: Tensor
+    target: Tensor
+    thumbnail: Tensor
+    shown: tuple[str, ...]
+    slot: int
+
+
+class ViewMaker:
+    """Draws views; a plain object that travels to data-loader workers."""
+
+    def __init__(
+        self, sources: Sequence[PhotoSource], ids: Sequence[str], plugins: Plugins, config: SynthesisConfig
+    ) -> None:
+        self.sources, self.ids, self.plugins, self.config = list(sources), list(ids), plugins, config
+
+    def draw(self, rng: np.random.Generator, crop_px: int) -> View:
+        """One view with its crops, all of it determined by `rng`."""
+        photo = draw_photo(self.sources, rng)
+        if photo.damaged is None:
+            lq, target, shown = self._synthesised(photo, rng, crop_px)
+        else:
+            lq, target, shown = self._paired(photo, rng, crop_px)
+        if rng.random() < 0.5:
+            lq, target = lq[:, ::-1], target[:, ::-1]
+        thumbnail = cv2.resize(np.ascontiguousarray(lq), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+        crops = [_crop_origin(lq.shape, crop_px, rng) for _ in range(self.config.crops_per_view)]
+        cut = [(lq[t : t + crop_px, x : x + crop_px], target[t : t + crop_px, x : x + crop_px]) for t, x in crops]
+        return View(
+            _stack([a for a, _ in cut]), _stack([b for _, b in cut]), _stack([thumbnail])[0], shown, int(rng.integers(2**31))
+        )
+
+    def _synthesised(
+        self, photo: Photo, rng: np.random.Generator, crop_px: int
+    ) -> tuple[Image, Image, tuple[str, ...]]:
+        clean = self._clean_view(photo, rng, crop_px)
+        task = draw_task(self.ids, self.config, self.plugins, rng)
+        recipe = draw_recipe(task.damage, self.plugins, rng)
+        # Input and target must share one depth map, so it is estimated here, once, from the clean view.
+        scene = Scene(pseudo_depth(clean, rng) if any(self.plugins[i].uses_depth for i in task.damage) else None)
+        lq = apply_recipe(clean, recipe, self.plugins, scene)
+        if not task.removed:
+            return lq, lq, task.shown
+        kept = [i for i in task.damage if i not in task.removed]
+        target = apply_recipe(clean, recipe, self.plugins, scene, keep=kept) if kept else clean
+        return lq, target, task.shown
+
+    def _clean_view(self, photo: Photo, rng: np.random.Generator, crop_px: int) -> Image:
+        """A reduced piece of the photograph."""
+        pixels = _read(photo.clean)
+        height, width = pixels.shape[:2]
+        low, high = self.config.downscale
+        # Never below the size of a crop, and never enlarged unless the photo itself is too small.
+        factor = max(float(rng.uniform(low, high)), crop_px / min(height, width))
+        size = (max(crop_px, round(width * factor)), max(crop_px, round(height * factor)))
+        if size != (width, height):
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+        top, left = _crop_origin(pixels.shape, self.config.view_px, rng)
+        view = pixels[top : top + self.config.view_px, left : left + self.config.view_px]
+        return np.clip(view, 0.0, 1.0)
+
+    def _paired(self, photo: Photo, rng: np.random.Generator, crop_px: int) -> tuple[Image, Image, tuple[str, ...]]:
+        assert photo.damaged is not None
+        clean, damaged = _read(photo.clean), _read(photo.damaged)
+        if clean.shape != damaged.shape:
+            raise DataError(
+                f"{photo.damaged} and {photo.clean} differ in size.",
+                found=f"{damaged.shape[1]}×{damaged.shape[0]} and {clean.shape[1]}×{clean.shape[0]} pixels",
+                accepted="pairs of equal size",
+            )
+        if min(clean.shape[:2]) < crop_px:
+            raise DataError(
+                f"{photo.damaged} is too small to train on.",
+                found=f"{clean.shape[1]}×{clean.shape[0]} pixels",
+                accepted=f"at least {crop_px} pixels on each side",
+            )
+        top, left = _crop_origin(clean.shape, self.config.view_px, rng)
+        window = np.s_[top : top + self.config.view_px, left : left + self.config.view_px]
+        shown = () if rng.random() < self.config.blind_share else (photo.degradation,)
+        return damaged[window], clean[window], shown
+
+
+def _read(path: object) -> Image:
+    return read_pixels(path)  # type: ignore[arg-type]
+
+
+def _crop_origin(shape: tuple[int, ...], side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Top-left corner of a random square; the origin along an axis that is shorter than the square."""
+    return int(rng.integers(max(shape[0] - side, 0) + 1)), int(rng.integers(max(shape[1] - side, 0) + 1))
+
+
+def _stack(images: Sequence[Image]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)))

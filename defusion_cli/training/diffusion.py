@@ -1,0 +1,338 @@
+"""The recipe of `defusion train`: diffusion of the damage y₀ = x_LQ − x_target, conditioned on x_LQ and instruction.
+
+The same code runs alone or under torchrun. Every sample, its noise and its time step depend on (seed, step, number)
+only, so neither the number of processes nor an interruption changes what is computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from defusion_cli.console import Bar, progress
+from defusion_cli.data.loader import Batch, view_batches
+from defusion_cli.data.sources import PhotoSource
+from defusion_cli.data.synthesis import ViewMaker
+from defusion_cli.diffusion.backbone import init_from, make_backbone
+from defusion_cli.diffusion.pipeline import DefusionPipeline, use_bfloat16
+from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler
+from defusion_cli.errors import DefusionError, UsageError
+from defusion_cli.files import write_atomically
+from defusion_cli.plugins.compose import Plugins
+from defusion_cli.tokenizer import InstructionTokenizer
+from defusion_cli.training.bank import InstructionBank
+from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, rng_state, save_checkpoint
+from defusion_cli.training.diffusion_config import DiffusionConfig
+from defusion_cli.training.ema import Ema
+from defusion_cli.training.launch import Rank
+from defusion_cli.training.log import RunLog
+from defusion_cli.training.validation import Validation
+
+_ERROR_FLOOR = 1e-4
+"""Mean square error, in [−1, 1] units, below which `psnr` stops rewarding: 46 dB."""
+
+_MOST_SKIPPED = 20
+
+
+@dataclass(frozen=True)
+class DiffusionRun:
+    """Where a run reads and writes.
+
+    Attributes
+    ----------
+    out
+        Run folder: checkpoints, metrics, pictures, ``model/`` in diffusers' layout.
+    sources
+        Training photographs.
+    ids, plugins
+        Degradations to train, and all known ones.
+    tokenizer
+        Trained instruction tokenizer; it stays fixed.
+    validation
+        Photographs that are only looked at.
+    init_from
+        Folder of a diffusers U-Net to start from.
+    natural_dir
+        Photographs for the natural element of the ground.
+    """
+
+    out: Path
+    sources: Sequence[PhotoSource]
+    ids: Sequence[str]
+    plugins: Plugins
+    tokenizer: InstructionTokenizer
+    validation: Sequence[Path] = ()
+    init_from: Path | None = None
+    natural_dir: Path | None = None
+
+
+class DiffusionTraining:
+    """Model, average, optimiser and the mathematics of one step."""
+
+    def __init__(self, config: DiffusionConfig, run: DiffusionRun, rank: Rank) -> None:
+        self.config, self.rank, self.step = config, rank, 0
+        torch.manual_seed(config.seed)
+        self.model = make_backbone(config.backbone, config.backbone_options).to(rank.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.init_report = init_from(self.model, run.init_from) if run.init_from else None
+        self.ema = Ema(self.model, config.ema_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+        )
+        self.scheduler: DDIMScheduler = make_scheduler()
+        self.bank = InstructionBank(
+            run.tokenizer.to(rank.device),  # type: ignore[arg-type]
+            run.plugins,
+            config.seed,
+            config.instruction_slots,
+            config.ground_kind,
+            run.natural_dir,
+        )
+        self.forward: nn.Module = self.model
+        if rank.count > 1:
+            self.forward = DistributedDataParallel(
+                self.model, [rank.device.index] if rank.device.type == "cuda" else None, gradient_as_bucket_view=True
+            )
+        self.skipped = 0
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One optimiser step on this rank's part of a batch; returns scalars to log."""
+        config = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate(self.step)
+        parts = self._parts(batch)
+        total = torch.zeros((), device=self.rank.device)
+        for index, part in enumerate(parts):
+            last = index == len(parts) - 1
+            wait = nullcontext() if last or self.forward is self.model else self.forward.no_sync()  # type: ignore[operator]
+            with wait:
+                loss = self._loss(batch, part) * (len(part) / len(batch.numbers))
+                loss.backward()
+            total += loss.detach()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        self._update(norm)
+        self.step += 1
+        if self.rank.count > 1:
+            torch.distributed.all_reduce(total)
+            total /= self.rank.count
+        return {"loss": float(total), "grad_norm": float(norm), "lr": config.learning_rate(self.step - 1)}
+
+    def _parts(self, batch: Batch) -> list[range]:
+        """The views of a batch in pieces of at most ``micro_batch`` crops."""
+        views, each = len(batch.numbers), self.config.synthesis.crops_per_view
+        size = max(1, self.config.micro_batch // each) if self.config.micro_batch else views
+        return [range(start, min(start + size, views)) for start in range(0, views, size)]
+
+    def _loss(self, batch: Batch, part: range) -> Tensor:
+        """Mean loss of some views: how far ŷ₀(y_t, t, x_LQ, v) is from y₀ (supplement section 8; y₀-prediction)."""
+        config, device, k = self.config, self.rank.device, self.config.synthesis.crops_per_view
+        crops = slice(part.start * k, part.stop * k)
+        lq = (2 * batch.lq[crops] - 1).to(device, memory_format=torch.channels_last)
+        y0 = (2 * (batch.lq[crops] - batch.target[crops])).to(device, memory_format=torch.channels_last)
+        noise, timestep = self._draw_noise([batch.numbers[i] for i in part], y0.shape)
+        y_t = diffuse(self.scheduler, config.damage_scale * y0, noise.to(device), timestep.to(device))
+        tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part])
+        view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
+        kind = device.type
+        half = torch.autocast(kind, torch.bfloat16) if use_bfloat16(kind) else nullcontext()
+        with half:
+            estimate = self.forward(
+                torch.cat([y_t, lq], dim=1).contiguous(memory_format=torch.channels_last),
+                timestep.to(device),
+                tokens.to(device).repeat_interleave(k, dim=0),
+                added_cond_kwargs={"thumbnail": view.repeat_interleave(k, dim=0)},
+                return_dict=False,
+            )[0]
+        error = (estimate.float() - y0).square().mean(dim=(1, 2, 3))
+        return (error + _ERROR_FLOOR).log().mean() if config.loss == "psnr" else error.mean()
+
+    def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """ε and t of the crops of some views, each from a generator of its own."""
+        k, noise, times = self.config.synthesis.crops_per_view, [], []
+        for number in numbers:
+            generator = torch.Generator().manual_seed(_mix(self.config.seed, self.step, number))
+            noise.append(torch.randn((k, *shape[1:]), generator=generator))
+            t = torch.randint(TRAIN_TIMESTEPS, (k,), generator=generator)
+            pure = torch.rand(k, generator=generator) < self.config.pure_noise_share
+            times.append(torch.where(pure, TRAIN_TIMESTEPS - 1, t))
+        return torch.cat(noise), torch.cat(times)
+
+    def _update(self, norm: Tensor) -> None:
+        if torch.isfinite(norm):
+            self.optimiser.step()
+            self.ema.update(self.model, self.step)
+            self.skipped = 0
+        else:
+            self.skipped += 1
+            if self.skipped >= _MOST_SKIPPED:
+                raise DefusionError(
+                    f"Training diverged: {_MOST_SKIPPED} steps in a row had no finite gradient.",
+                    fix=f"--set lr={self.config.lr / 2:g}, and delete the newest checkpoint",
+                )
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from; the step is the position in the stream of samples."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.shadow,
+            "optimiser": self.optimiser.state_dict(),
+            "rng": rng_state(),
+        }
+
+    def load_state(self, step: int, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned at `step`."""
+        self.model.load_state_dict(state["model"])
+        self.ema.shadow = {name: tensor.to(self.rank.device) for name, tensor in state["ema"].items()}
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["rng"]["cpu"])
+        self.step = step
+
+    def pipeline(self) -> DefusionPipeline:
+        """The averaged weights as a pipeline."""
+        unet = make_backbone(self.config.backbone, self.config.backbone_options).to(self.rank.device)
+        unet.load_state_dict(self.model.state_dict())
+        self.ema.copy_to(unet)
+        unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), self.config.damage_scale)
+
+
+def _mix(seed: int, step: int, number: int) -> int:
+    """A 63-bit seed of three counters (the odd multipliers of SplitMix64 and Murmur3)."""
+    value = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + number * 0x94D049BB133111EB
+    value ^= value >> 31
+    return (value * 0xFF51AFD7ED558CCD >> 7) % 2**63
+
+
+def train_diffusion(config: DiffusionConfig, run: DiffusionRun, rank: Rank) -> Path | None:
+    """Train, or go on training, until ``config.steps``; returns the exported pipeline's folder on rank zero.
+
+    Raises
+    ------
+    UsageError
+        If the run folder belongs to another recipe.
+    DataError
+        If a checkpoint or a training picture cannot be read.
+    """
+    if rank.is_main:
+        _remember_recipe(config, run)
+    training = DiffusionTraining(config, run, rank)
+    checkpoint = latest_checkpoint(run.out / "checkpoints")
+    if checkpoint is not None:
+        training.load_state(*load_checkpoint(checkpoint))
+    with progress("Training", config.steps, "steps", done=training.step) as bar:
+        if training.init_report and not checkpoint:
+            bar.note(f"weights from {run.init_from}: {training.init_report}")
+        _loop(training, run, bar)
+    return export(training.pipeline(), run.out / "model") if rank.is_main else None
+
+
+def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar) -> None:
+    config, rank = training.config, training.rank
+    log = RunLog(run.out, training.step) if rank.is_main else None
+    check = Validation(run.validation, run.ids, run.plugins) if rank.is_main and run.validation else None
+    batches = view_batches(
+        ViewMaker(run.sources, run.ids, run.plugins, config.synthesis),
+        config.seed,
+        range(training.step, config.steps),
+        config.crop_px,
+        lambda step: rank.share(config.views(step)),
+        config.workers,
+    )
+    window = _Window()
+    for batch in batches:
+        window.got_batch()
+        values = training.train_step(batch)
+        window.did_step(values["loss"], len(batch.lq) * rank.count)
+        step, end = training.step, training.step == config.steps
+        bar.advance()
+        if log is None:
+            continue
+        if step % config.log_every == 0 or end:
+            row = values | window.summary()
+            log.add(step, row)
+            bar.status(f"loss {row['loss']:.3f}, {row['samples_per_s']:.1f} crops/s, waiting {row['waiting']:.0%}")
+        if step % config.save_every == 0 or end:
+            save_checkpoint(run.out / "checkpoints", step, training.state())
+        if check and (step % config.validate_every == 0 or end):
+            scores = check.run(training.pipeline(), training.bank, run.out / "pictures" / f"step-{step:08d}.jpg")
+            log.add(step, {f"gain/{name}": score.gain for name, score in scores.items()})
+            log.plot()
+            bar.note(f"step {step}: " + "  ".join(f"{name} {score.gain:+.2f}" for name, score in scores.items()) + " dB")
+    if log is not None:
+        log.close()
+
+
+class _Window:
+    """Means since the last summary: loss, samples a second, and the share of time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self._reset()
+        self._mark = time.monotonic()
+
+    def _reset(self) -> None:
+        self._start, self._waited, self._samples, self._losses = time.monotonic(), 0.0, 0, []  # type: ignore[var-annotated]
+
+    def got_batch(self) -> None:
+        self._waited += time.monotonic() - self._mark
+
+    def did_step(self, loss: float, samples: int) -> None:
+        self._losses.append(loss)
+        self._samples += samples
+        self._mark = time.monotonic()
+
+    def summary(self) -> dict[str, float]:
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        values = {
+            "loss": sum(self._losses) / len(self._losses),
+            "samples_per_s": self._samples / elapsed,
+            "waiting": min(1.0, self._waited / elapsed),
+        }
+        self._reset()
+        return values
+
+
+_MAY_CHANGE = {"steps", "validate_every", "save_every", "log_every", "workers", "micro_batch"}
+"""Settings that may differ when a run goes on; `steps` moves the end of the schedule."""
+
+
+def _remember_recipe(config: DiffusionConfig, run: DiffusionRun) -> None:
+    """Keep the resolved recipe beside the run; refuse to go on with another one."""
+    path = run.out / "recipe.json"
+    recipe = json.loads(json.dumps(dataclasses.asdict(config) | {"ids": list(run.ids)}))
+    if path.exists() and latest_checkpoint(run.out / "checkpoints"):
+        before = json.loads(path.read_text())
+        changed = sorted(k for k in recipe if recipe[k] != before.get(k) and k not in _MAY_CHANGE)
+        if changed:
+            raise UsageError(
+                f"{run.out} holds a run with other settings.",
+                found=", ".join(f"{k} was {before.get(k)!r}" for k in changed)[:300],
+                fix="name another --out folder, or repeat the settings of that run",
+            )
+    run.out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(recipe, indent=2).encode())
+
+
+def export(pipeline: DefusionPipeline, folder: Path) -> Path:
+    """Write a pipeline in diffusers' layout, float16 safetensors; the one in memory stays as it is."""
+    unet: Any = pipeline.unet
+    half = type(unet).from_config(unet.config)
+    half.load_state_dict(unet.state_dict())
+    tokenizer: Any = pipeline.tokenizer
+    half_tokenizer = type(tokenizer).from_config(tokenizer.config)
+    half_tokenizer.load_state_dict(tokenizer.state_dict())
+    scale = float(pipeline.config["damage_scale"])
+    copy = DefusionPipeline(half.half(), half_tokenizer.half(), pipeline.scheduler, scale)
+    copy.save_pretrained(folder, safe_serialization=True)
+    return folder

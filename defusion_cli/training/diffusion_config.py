@@ -1,0 +1,193 @@
+"""The recipe of `defusion train`, and its two presets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from defusion_cli.data.synthesis import SynthesisConfig
+from defusion_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one crop size and one global batch.
+
+    Attributes
+    ----------
+    until
+        Fraction of all steps at which the phase ends.
+    crop_px
+        Side of a crop.
+    batch
+        Crops in one step, over all processes.
+    """
+
+    until: float
+    crop_px: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Everything that decides what a training run computes.
+
+    Attributes
+    ----------
+    backbone
+        ``small``: our norm-free U-Net for CPUs. ``unet2d``: diffusers' ``UNet2DConditionModel`` in pixel space.
+    backbone_options
+        Constructor arguments that differ from the backbone's own.
+    steps
+        Optimiser steps.
+    phases
+        Crop sizes and batches over the run.
+    lr, lr_min
+        Peak and final learning rate.
+    warmup
+        Steps of linear rise to `lr`.
+    hold
+        Fraction of the steps at `lr` before the cosine fall; 0 is a plain cosine. While it is held, `steps` can
+        still be changed on resuming.
+    betas, weight_decay
+        AdamW.
+    grad_clip
+        Largest norm of the gradient.
+    ema_decay
+        Of the averaged weights that are validated and exported.
+    pure_noise_share
+        Share of samples at t = T, where the one-step estimate lives.
+    loss
+        ``psnr``: log of the mean square error of a crop, so that faint and strong damage weigh alike.
+        ``mse``: mean square error of y₀, the paper's.
+    damage_scale
+        See `DefusionPipeline`.
+    ground_kind
+        Visual ground of the instructions: ``visual``, ``simple``, ``blank``.
+    instruction_slots
+        Instructions kept for every degradation.
+    micro_batch
+        Crops that a process handles at once; 0 is all of its share. Smaller saves memory, not time.
+    validate_every, save_every, log_every
+        In steps.
+    seed
+        Of weights, data and noise.
+    plugins
+        Degradations to train; empty means all that are installed.
+    synthesis
+        How samples are made.
+    workers
+        Data-loader processes, each.
+    """
+
+    backbone: str = "small"
+    backbone_options: dict[str, object] = field(default_factory=dict)
+    steps: int = 20_000
+    phases: tuple[Phase, ...] = (Phase(0.6, 64, 32), Phase(0.9, 96, 16), Phase(1.0, 192, 8))
+    lr: float = 7e-4
+    lr_min: float = 1e-6
+    warmup: int = 200
+    hold: float = 0.5
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 1e-4
+    grad_clip: float = 1.0
+    ema_decay: float = 0.999
+    pure_noise_share: float = 0.75
+    loss: str = "psnr"
+    damage_scale: float = 3.0
+    ground_kind: str = "visual"
+    instruction_slots: int = 64
+    micro_batch: int = 0
+    validate_every: int = 1000
+    save_every: int = 250
+    log_every: int = 25
+    seed: int = 0
+    plugins: tuple[str, ...] = ()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UsageError("There is no such loss.", found=self.loss, accepted=", ".join(LOSSES))
+        if self.backbone not in BACKBONES:
+            raise UsageError("There is no such backbone.", found=self.backbone, accepted=", ".join(BACKBONES))
+        if not self.phases or self.phases[-1].until < 1:
+            raise UsageError("The last phase must end at 1.", accepted='phases = [{until = 1.0, crop_px = 64, batch = 32}]')
+        for phase in self.phases:
+            if phase.batch % self.synthesis.crops_per_view:
+                each = self.synthesis.crops_per_view
+                raise UsageError(
+                    "A batch must be a multiple of the crops cut from a view.",
+                    found=f"batch {phase.batch}, {each} crops per view",
+                    fix=f"--set batch={each * max(1, phase.batch // each)}",
+                )
+
+    def phase(self, step: int) -> Phase:
+        """The phase that `step` (from 0) belongs to."""
+        return next((p for p in self.phases if step < p.until * self.steps), self.phases[-1])
+
+    def crop_px(self, step: int) -> int:
+        """Side of the crops at a step."""
+        return self.phase(step).crop_px
+
+    def views(self, step: int) -> int:
+        """Views in the global batch of a step."""
+        return self.phase(step).batch // self.synthesis.crops_per_view
+
+    def learning_rate(self, step: int) -> float:
+        """Linear rise, hold, cosine fall."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        start = max(self.warmup, self.hold * self.steps)
+        if step < start:
+            return self.lr
+        progress = min(1.0, (step - start) / max(1.0, self.steps - start))
+        return self.lr_min + (self.lr - self.lr_min) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+LOSSES = ("psnr", "mse")
+BACKBONES = ("small", "unet2d")
+
+_PAPER_UNET: dict[str, object] = {
+    "block_out_channels": (192, 384, 576, 768),
+    "layers_per_block": 3,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "cross_attention_dim": 256,
+    "attention_head_dim": 64,
+}
+
+PRESETS: dict[str, DiffusionConfig] = {
+    "default": DiffusionConfig(),
+    # Supplement section 8: AdamW, β = (0.9, 0.99), batch 32, 1e-4 → 1e-6 by cosine annealing, 256×256 random crops,
+    # 600 000 iterations on eight A100. Instruction dropout p = 0.1 is the default of `SynthesisConfig`; the paper
+    # names no mixtures or absent damage in training, and neither does this preset.
+    "paper": DiffusionConfig(
+        backbone="unet2d",
+        backbone_options=_PAPER_UNET,
+        steps=600_000,
+        phases=(Phase(1.0, 256, 32),),
+        lr=1e-4,
+        lr_min=1e-6,
+        warmup=0,
+        hold=0.0,
+        weight_decay=0.01,
+        ema_decay=0.9999,
+        pure_noise_share=0.0,
+        loss="mse",
+        damage_scale=1.0,
+        instruction_slots=1024,
+        validate_every=10_000,
+        save_every=1000,
+        log_every=100,
+        synthesis=SynthesisConfig(
+            view_px=256, crops_per_view=1, downscale=(1.0, 1.0), mixture_share=0.0, subset_share=0.0, absent_share=0.0
+        ),
+        workers=8,
+    ),
+}
+
+
+def with_batch(config: DiffusionConfig, batch: int) -> DiffusionConfig:
+    """The same recipe with one global batch in every phase."""
+    return replace(config, phases=tuple(replace(phase, batch=batch) for phase in config.phases))

@@ -1,0 +1,83 @@
+"""``--set key=value`` onto a frozen recipe dataclass: typed by the present value, unknown keys refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from defusion_cli.errors import UsageError, did_you_mean
+
+R = TypeVar("R")
+
+
+def split_setting(setting: str) -> tuple[str, str]:
+    """``key=value`` as a pair; the value may be empty, the key may not."""
+    key, separator, text = setting.partition("=")
+    if not separator or not key:
+        raise UsageError("A setting is written KEY=VALUE.", found=setting, fix="--set steps=5000")
+    return key.strip().replace("-", "_"), text.strip()
+
+
+def set_field(recipe: R, key: str, text: str) -> R:
+    """`recipe` with one field replaced; a dot reaches into a nested dataclass (``synthesis.view_px``).
+
+    Raises
+    ------
+    UsageError
+        If the key is unknown or the value does not parse.
+    """
+    head, _, rest = key.partition(".")
+    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}  # type: ignore[arg-type]
+    if head not in fields:
+        near = did_you_mean(head, fields)
+        raise UsageError(
+            f"There is no setting {key!r}.",
+            accepted=", ".join(sorted(fields)),
+            fix=f"--set {near}=…" if near else None,
+        )
+    if rest:
+        if not dataclasses.is_dataclass(fields[head]):
+            raise UsageError(f"The setting {head!r} has no parts.", fix=f"--set {head}={text}")
+        value: Any = set_field(fields[head], rest, text)
+    else:
+        value = parse_like(key, text, fields[head])
+    return dataclasses.replace(recipe, **{head: value})  # type: ignore[type-var]
+
+
+def parse_like(key: str, text: str, current: object) -> Any:
+    """`text` as a value of the type of `current`; tuples are separated by commas.
+
+    Raises
+    ------
+    UsageError
+        If it does not parse.
+    """
+    try:
+        if isinstance(current, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(current, tuple):
+            kind = type(current[0]) if current else str
+            parts = [part.strip() for part in text.split(",") if part.strip()]
+            return tuple(kind(part) for part in parts)
+        if isinstance(current, int):
+            return int(text.replace("_", ""))
+        if isinstance(current, float):
+            return float(text)
+        if isinstance(current, str):
+            return text
+    except (KeyError, ValueError):
+        pass
+    accepted = {bool: "true or false", int: "a whole number", float: "a number"}
+    raise UsageError(
+        f"The setting {key} cannot be read.",
+        found=text or "nothing",
+        accepted=accepted.get(type(current), "values separated by commas"),
+    )
+
+
+def set_all(recipe: R, settings: Sequence[str]) -> R:
+    """`recipe` with several ``key=value`` settings applied in turn."""
+    for setting in settings:
+        recipe = set_field(recipe, *split_setting(setting))
+    return recipe

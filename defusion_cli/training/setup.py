@@ -1,0 +1,126 @@
+"""From flags to a resolved training run: the preset, what is changed in it, the data, the tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from defusion_cli.data.sources import PhotoSource, parse_source
+from defusion_cli.errors import DataError, UsageError
+from defusion_cli.images import list_images
+from defusion_cli.plugins import Registry, installed_plugins
+from defusion_cli.tokenizer.model import load_tokenizer
+from defusion_cli.training.diffusion import DiffusionRun
+from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase, with_batch
+from defusion_cli.training.settings import set_field, split_setting
+
+DEFAULT_MODEL = Path(__file__).parent.parent / "weights" / "default"
+_MOST_VALIDATION = 8
+
+
+def diffusion_config(preset: str, settings: Sequence[str]) -> DiffusionConfig:
+    """A preset with ``key=value`` settings.
+
+    Besides the fields of `DiffusionConfig` there are ``batch=32`` (in every phase) and
+    ``phases=64x32@0.6,192x8@1`` (crops of 64 pixels, 32 at a time, up to 0.6 of the steps; and so on).
+
+    Raises
+    ------
+    UsageError
+        For an unknown preset or key, or a value that does not parse.
+    """
+    if preset not in PRESETS:
+        raise UsageError("There is no such preset.", found=preset, accepted=", ".join(PRESETS), fix="--preset default")
+    config = PRESETS[preset]
+    for setting in settings:
+        key, text = split_setting(setting)
+        if key == "batch":
+            config = with_batch(config, _whole(key, text))
+        elif key == "phases":
+            config = dataclasses.replace(config, phases=_phases(text))
+        else:
+            config = set_field(config, key, text)
+    return config
+
+
+def _whole(key: str, text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise UsageError(f"The setting {key} cannot be read.", found=text, accepted="a whole number above zero")
+    return int(text)
+
+
+def _phases(text: str) -> tuple[Phase, ...]:
+    phases = []
+    for part in text.split(","):
+        size, _, until = part.partition("@")
+        crop, _, batch = size.partition("x")
+        try:
+            phases.append(Phase(float(until or 1), _whole("phases", crop), _whole("phases", batch)))
+        except ValueError:
+            raise UsageError("These phases cannot be read.", found=text, fix="--set phases=64x32@0.6,192x8@1") from None
+    return tuple(phases)
+
+
+def diffusion_setup(
+    preset: str,
+    settings: Sequence[str],
+    data: Sequence[str],
+    out: Path,
+    *,
+    val: Path | None = None,
+    plugin_ids: Sequence[str] = (),
+    tokenizer: str = "default",
+    init_from: Path | None = None,
+) -> tuple[DiffusionConfig, DiffusionRun]:
+    """Resolve everything a training run needs; nothing is written.
+
+    Raises
+    ------
+    UsageError, DataError, PluginError
+        If anything named does not exist or does not fit.
+    """
+    registry = installed_plugins()
+    config = diffusion_config(preset, settings)
+    ids = list(plugin_ids) or list(config.plugins) or sorted(registry)
+    _check_ids(ids, registry)
+    if not data:
+        raise UsageError("There is nothing to train on.", fix="--data FOLDER, a folder of clean photographs")
+    sources: list[PhotoSource] = [parse_source(text) for text in data]
+    for photo in (source.photos[0] for source in sources):
+        if photo.damaged is not None:
+            _check_ids([photo.degradation], registry)
+    photos: list[Path] = []
+    if val is not None:
+        if not val.is_dir():
+            raise DataError(f"The validation folder {val} does not exist.", fix="--val FOLDER")
+        photos = [val / path for path in list_images(val)[:_MOST_VALIDATION]]
+    folder = str(DEFAULT_MODEL / "tokenizer") if tokenizer == "default" else tokenizer
+    if not (Path(folder) / "config.json").is_file():
+        raise DataError(
+            f"There is no tokenizer in {folder}.",
+            accepted="the tokenizer/ folder that defusion train-tokenizer wrote",
+            fix="--tokenizer FOLDER, or defusion train-tokenizer first",
+        )
+    run = DiffusionRun(out, sources, ids, registry, load_tokenizer(folder), photos, init_from)
+    return config, run
+
+
+def _check_ids(ids: Sequence[str], registry: Registry) -> None:
+    for plugin_id in ids:
+        registry[plugin_id]  # raises, with the nearest name
+
+
+def describe(config: DiffusionConfig, run: DiffusionRun, processes: int) -> dict[str, Any]:
+    """What a run would do, for ``--dry-run``."""
+    return {
+        "config": dataclasses.asdict(config),
+        "plugins": list(run.ids),
+        "photographs": sum(len(source.photos) for source in run.sources),
+        "validation": [str(path) for path in run.validation],
+        "out": str(run.out),
+        "processes": processes,
+        "global_batch": [phase.batch for phase in config.phases],
+        "parameters_in_the_tokenizer": sum(p.numel() for p in run.tokenizer.parameters()),
+    }
