@@ -1,6 +1,5 @@
-"""Restoring photographs: model loading, instructions, tiles, folder runs and the before/after sheet."""
+"""Restoring photographs: model loading, instructions, tiles, folder runs and the before/after sheet.
 
-from defusion_cli.restore.model import load_pipeline
-from defusion_cli.restore.pixels import restore_pixels
-
-__all__ = ["load_pipeline", "restore_pixels"]
+``model.load_pipeline`` and ``pixels.restore_pixels`` are what other code needs. Nothing is imported here, because
+planning a run needs no torch.
+"""

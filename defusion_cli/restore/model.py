@@ -122,6 +122,22 @@ def fingerprint(model: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def choose_device(name: str) -> torch.device:
+    """``auto`` (a CUDA GPU if there is one, else the CPU), or a device by torch's name for it.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    accepted = ["auto", "cpu"] + [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if name not in accepted and not (name == "cuda" and torch.cuda.is_available()):
+        raise UsageError("There is no such --device here.", found=name, accepted=", ".join(accepted))
+    return torch.device(name)
+
+
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, make_scheduler
-from defusion_cli.restore import load_pipeline
+from defusion_cli.restore.model import load_pipeline
 from defusion_cli.tokenizer import InstructionTokenizer
 
 

@@ -13,8 +13,7 @@ import torch
 
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.errors import DataError, UsageError
-from defusion_cli.restore import load_pipeline
-from defusion_cli.restore.model import fingerprint
+from defusion_cli.restore.model import fingerprint, load_pipeline
 
 
 @pytest.fixture

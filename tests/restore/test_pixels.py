@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from defusion_cli.diffusion import DefusionPipeline, make_scheduler
-from defusion_cli.restore import restore_pixels
 from defusion_cli.restore.memory import TILE_SIDES_PX, choose_batch, choose_tile, free_memory
+from defusion_cli.restore.pixels import restore_pixels
 
 
 def _picture(height: int, width: int) -> np.ndarray:

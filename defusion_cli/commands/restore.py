@@ -1,0 +1,219 @@
+"""``defusion restore``: parse, load, run, tell."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from defusion_cli import console
+from defusion_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from defusion_cli.diffusion import DefusionPipeline
+    from defusion_cli.images import Pixels
+    from defusion_cli.restore.ledger import Ledger
+    from defusion_cli.restore.plan import Job
+    from defusion_cli.restore.run import Outcome
+
+_STATES = {"restored": "restored", "skipped": "done before", "failed": "failed"}
+"""What can become of a file, and how it is said."""
+
+
+def _complete_plugin(incomplete: str) -> list[str]:
+    # Names only: completing must not import anybody's plugin.
+    names = importlib.metadata.entry_points(group="defusion.degradations").names
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of photographs, or one.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the restored ones, or a file name for one.")],
+    degradation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", autocompletion=_complete_plugin, help="What to remove: rain, snow, haze …; repeatable."
+        ),
+    ] = None,
+    example: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="DAMAGED CLEAN", help="Remove what differs between these two pictures of one view."),
+    ] = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Say nothing of the damage; what happens without the two options above.")
+    ] = False,
+    model: Annotated[str, typer.Option(metavar="default|FOLDER|HUB_ID", help="Model to restore with.")] = "default",
+    steps: Annotated[
+        int, typer.Option(min=1, max=50, metavar="N", help="Denoising steps, 1 to 50: one is the most accurate.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Decides the noise it starts from.")] = 0,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=128, max=16384, metavar="PX", help="Side of a tile; without it, as the memory allows."),
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw a before/after sheet into this picture.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Restore finished ones again; replace files that are there.")
+    ] = False,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")] = False,
+) -> None:
+    """Take rain, snow, haze, blur or noise out of photographs.
+
+    Finished files are skipped on a rerun. OUT/defusion-restore.jsonl tells how each file was made.
+
+    Example: defusion restore photos/ restored/ --degradation rain --degradation noise
+    """
+    from defusion_cli.restore.plan import plan_jobs
+
+    ids = list(dict.fromkeys(degradation or ()))
+    label = _label(ids, example, blind)
+    _check_compare(compare)
+    jobs = plan_jobs(source, out, overwrite)
+    pipeline, tokens = _load(model, device, ids, example)
+    from defusion_cli.restore.pixels import restore_pixels
+
+    sampling: dict[str, Any] = {"steps": steps, "seed": seed, "tile": tile}
+    ledger = _open_ledger(jobs, out, {"model": model, "tokens": tokens, **sampling})
+    if dry_run:
+        _show_plan(jobs, ledger, overwrite, label)
+        return
+    start = time.monotonic()
+    restorer = partial(restore_pixels, pipeline, tokens=tokens, **sampling)
+    outcomes = _run(jobs, restorer, ledger, overwrite, {"instruction": label, "steps": steps})
+    sheet = _draw_sheet(jobs, compare)
+    if json:
+        _print_report(outcomes, out, sheet, {"instruction": label, "model": model, **sampling})
+    else:
+        console.result(str(sheet or (out if out.is_dir() else jobs[0].target)))
+    counts = {words: sum(outcome.state == state for outcome in outcomes) for state, words in _STATES.items()}
+    console.summary(counts, time.monotonic() - start, out)
+    if counts["failed"]:
+        raise typer.Exit(3)
+
+
+def _label(ids: list[str], example: tuple[Path, Path] | None, blind: bool) -> str:
+    """What is to be removed, in words; names are checked before anything slow happens."""
+    from defusion_cli.plugins import installed_plugins
+
+    ways = [name for name, given in (("--degradation", ids), ("--example", example), ("--blind", blind)) if given]
+    if len(ways) > 1:
+        raise UsageError(
+            "What to remove is said in more than one way.",
+            found=" and ".join(ways),
+            accepted="one of --degradation (several times for a mixture), --example and --blind",
+        )
+    if not ways:
+        console.note("Neither --degradation nor --example is given: restoring --blind.")
+    for plugin_id in ids:
+        installed_plugins()[plugin_id]
+    if example:
+        return f"example {example[0].name} {example[1].name}"
+    return " + ".join(ids) or "blind"
+
+
+def _check_compare(compare: Path | None) -> None:
+    from defusion_cli.images import FORMATS
+
+    if compare and compare.suffix.lower() not in FORMATS:
+        raise UsageError(
+            "--compare names no picture.", found=str(compare), accepted=", ".join(FORMATS), fix="--compare sheet.jpg"
+        )
+
+
+def _load(
+    model: str, device: str, ids: list[str], example: tuple[Path, Path] | None
+) -> tuple[DefusionPipeline, Tensor]:
+    """The model on its device, and the tokens of the instruction."""
+    from defusion_cli.images import read_pixels
+    from defusion_cli.plugins import installed_plugins
+
+    pair = [read_pixels(path) for path in example or ()]
+
+    from defusion_cli.restore.instruction import Instructor
+    from defusion_cli.restore.model import choose_device, load_pipeline
+
+    pipeline = load_pipeline(model, choose_device(device))
+    instructor = Instructor(pipeline, installed_plugins())
+    if ids:
+        return pipeline, instructor.named(ids)
+    return pipeline, instructor.example(*pair) if pair else instructor.blind()
+
+
+def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Ledger | None:
+    """The record of OUT; none for a single file, beside which nobody expects a second one."""
+    from defusion_cli.restore.ledger import Ledger
+    from defusion_cli.restore.model import fingerprint
+
+    if jobs[0].target == out:
+        return None
+    tokens = hashlib.sha256(settings["tokens"].cpu().numpy().tobytes()).hexdigest()[:16]
+    return Ledger(out, settings | {"model": fingerprint(settings["model"]), "tokens": tokens})
+
+
+def _run(
+    jobs: Sequence[Job],
+    restorer: Callable[..., Pixels],
+    ledger: Ledger | None,
+    overwrite: bool,
+    facts: dict[str, Any],
+) -> list[Outcome]:
+    from defusion_cli.restore.run import restore_files
+
+    with console.progress("Restoring", len(jobs), "pictures") as bar:
+
+        def tick(share: float) -> None:
+            bar.status(f"{share:.0%} of the one in hand")
+
+        def watch(outcome: Outcome) -> None:
+            if outcome.problem:
+                bar.note(str(outcome.problem))
+            bar.advance()
+
+        return restore_files(
+            jobs, lambda pixels: restorer(pixels=pixels, on_progress=tick), ledger, overwrite, watch, facts
+        )
+
+
+def _draw_sheet(jobs: Sequence[Job], compare: Path | None) -> Path | None:
+    from defusion_cli.restore.sheet import write_sheet
+
+    if compare is None:
+        return None
+    drawn = write_sheet(jobs, compare)
+    if drawn < len(jobs):
+        console.note(f"{compare} shows {drawn} of {len(jobs)} pictures.")
+    return compare if drawn else None
+
+
+def _show_plan(jobs: Sequence[Job], ledger: Ledger | None, overwrite: bool, label: str) -> None:
+    for job in jobs:
+        done = not overwrite and ledger is not None and ledger.is_finished(job)
+        console.result(f"{job.source} -> {job.target}: {'done before' if done else label}")
+
+
+def _print_report(outcomes: Sequence[Outcome], out: Path, sheet: Path | None, settings: dict[str, Any]) -> None:
+    files = [
+        {
+            "source": str(outcome.job.source),
+            "target": str(outcome.job.target),
+            "state": outcome.state,
+            "seconds": outcome.seconds,
+            "problem": outcome.problem.failed if outcome.problem else None,
+        }
+        for outcome in outcomes
+    ]
+    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in _STATES}
+    report = {"out": str(out), "compare": str(sheet) if sheet else None, "settings": settings}
+    console.print_json("defusion-restore", {**report, "counts": counts, "files": files})

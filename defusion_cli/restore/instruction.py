@@ -1,0 +1,100 @@
+"""What the model is told to remove: named degradations, a user's own pair of pictures, or nothing in particular."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from defusion_cli.diffusion.pipeline import DefusionPipeline
+from defusion_cli.errors import DataError
+from defusion_cli.ground import draw_instruction
+from defusion_cli.images import Pixels
+from defusion_cli.plugins.compose import Plugins, physical_order
+
+INSTRUCTION_PX = 224
+NAMED_SEVERITY = 0.6
+"""Strength of the damage on the ground: clearly visible, not the worst of its kind."""
+_JPEG_BLOCK = 8
+
+
+class Instructor:
+    """Instruction tokens for one model; those of a named degradation are made once.
+
+    Parameters
+    ----------
+    pipeline
+        The model whose tokenizer is used.
+    plugins
+        Installed degradations.
+    grounds
+        Test charts that a named degradation is shown on; their tokens are put one after another. One is what the
+        model is trained with.
+    """
+
+    def __init__(self, pipeline: DefusionPipeline, plugins: Plugins, grounds: int = 1) -> None:
+        self._pipeline, self._plugins, self._grounds = pipeline, plugins, grounds
+        self._known: dict[tuple[str, ...], Tensor] = {}
+
+    def named(self, ids: Sequence[str]) -> Tensor:
+        """Tokens, 1×(196·grounds)×256, of one degradation, or of several that lie over one another.
+
+        The order of `ids` does not matter: the ground is damaged in the order in which light meets the damage.
+        """
+        for plugin_id in ids:
+            self._plugins[plugin_id]
+        key = tuple(physical_order(sorted(set(ids)), self._plugins))
+        if key not in self._known:
+            shown = [named_residual(key, self._plugins, number) for number in range(self._grounds)]
+            self._known[key] = torch.cat([self._pipeline.encode_instruction(v) for v in shown], dim=1)
+        return self._known[key]
+
+    def example(self, before: Pixels, after: Pixels) -> Tensor:
+        """Tokens, 1×196×256, of the difference between a damaged picture and the same picture without damage."""
+        return self._pipeline.encode_instruction(example_residual(before, after))
+
+    def blind(self) -> Tensor:
+        """Tokens, 1×196×256, of the null instruction v = 0, with which the model was trained to remove what it sees."""
+        return self._pipeline.encode_instruction(np.zeros((INSTRUCTION_PX, INSTRUCTION_PX, 3), np.float32))
+
+
+def named_residual(ids: Sequence[str], plugins: Plugins, number: int = 0) -> NDArray[np.float32]:
+    """The instruction of `ids` on the ground with this number: always the same, 224×224×3 in [−1, 1]."""
+    rng = np.random.default_rng(number)
+    residual = draw_instruction(ids, plugins, rng, severity=NAMED_SEVERITY, size=INSTRUCTION_PX)[2]
+    return residual
+
+
+def example_residual(before: Pixels, after: Pixels) -> NDArray[np.float32]:
+    """before − after, cut or mirrored (not resized: the model works at pixel scale) to 224×224×3.
+
+    Raises
+    ------
+    DataError
+        If the pictures differ in size, or do not differ in anything.
+    """
+    if before.shape != after.shape:
+        sizes = [f"{picture.shape[1]}×{picture.shape[0]}" for picture in (before, after)]
+        raise DataError(
+            "The two pictures of the example differ in size.",
+            found=" and ".join(sizes),
+            accepted="the same view twice, damaged and clean, pixel on pixel",
+        )
+    residual = _to_square(before - after)
+    if not residual.any():
+        raise DataError(
+            "The two pictures of the example show no difference in their middle.",
+            accepted="--example DAMAGED CLEAN",
+        )
+    return residual
+
+
+def _to_square(residual: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Offsets are multiples of 8, so that the blocks of JPEG lie where they lie in a named instruction.
+    top, left = (max(0, (side - INSTRUCTION_PX) // 2 // _JPEG_BLOCK * _JPEG_BLOCK) for side in residual.shape[:2])
+    cut = residual[top : top + INSTRUCTION_PX, left : left + INSTRUCTION_PX]
+    missing = [(0, INSTRUCTION_PX - side) for side in cut.shape[:2]]
+    return np.ascontiguousarray(np.pad(cut, [*missing, (0, 0)], mode="symmetric"))

@@ -1,0 +1,74 @@
+"""Which file becomes which: sources, targets, and nothing overwritten that was not meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from defusion_cli.errors import DataError, UsageError
+from defusion_cli.images import FORMATS, list_images
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photograph to restore: its name within the folder, and where it is read from and written to."""
+
+    name: str
+    source: Path
+    target: Path
+
+
+def plan_jobs(source: Path, out: Path, overwrite: bool = False) -> list[Job]:
+    """The files to restore, in the order of their names; the structure of the folder is kept.
+
+    A single picture goes to `out` itself if that has the suffix of a picture and is no folder, else into the folder
+    `out`. Pictures below `out` are never sources, so that `out` may lie inside `source`.
+
+    Raises
+    ------
+    DataError
+        If `source` is missing or holds no picture.
+    UsageError
+        If `out` cannot be what it would have to be, or a source would be replaced without `overwrite`.
+    """
+    if source.is_dir():
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"{out} is not a folder.", accepted="a folder, because IN is one")
+        jobs = _folder_jobs(source, out)
+    elif source.exists():
+        jobs = [_file_job(source, out)]
+    else:
+        raise DataError(f"{source} does not exist.", accepted="a picture or a folder of pictures")
+    sources = {job.source.resolve() for job in jobs}
+    clash = next((job for job in jobs if job.target.resolve() in sources), None)
+    if clash and not overwrite:
+        raise UsageError(
+            f"{clash.target} would replace an original.",
+            fix="name another output, or add --overwrite if the originals may go",
+        )
+    return jobs
+
+
+def _folder_jobs(source: Path, out: Path) -> list[Job]:
+    inner, outer = out.resolve(), source.resolve()
+    within = inner.relative_to(outer) if inner != outer and inner.is_relative_to(outer) else None
+    names = [name for name in list_images(source) if within is None or not name.is_relative_to(within)]
+    if not names:
+        raise DataError(f"There is no picture in {source}.", accepted=", ".join(FORMATS))
+    return [Job(name.as_posix(), source / name, out / name) for name in names]
+
+
+def _file_job(source: Path, out: Path) -> Job:
+    if out.is_dir() or not out.suffix:
+        if source.suffix.lower() not in FORMATS:
+            raise UsageError(
+                f"No picture can be written as {source.name}.",
+                accepted=", ".join(FORMATS),
+                fix=f"name the output file: {out / source.stem}.png",
+            )
+        return Job(source.name, source, out / source.name)
+    if out.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"No picture can be written as {out.name}.", accepted=", ".join(FORMATS) + ", or a folder that exists"
+        )
+    return Job(source.name, source, out)

@@ -1,0 +1,68 @@
+"""Instructions: named, by example, none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from defusion_cli.diffusion import DefusionPipeline
+from defusion_cli.errors import DataError, UsageError
+from defusion_cli.plugins import installed_plugins
+from defusion_cli.restore.instruction import INSTRUCTION_PX, Instructor, example_residual, named_residual
+
+
+def test_named_instructions_repeat_and_differ(pipeline: DefusionPipeline) -> None:
+    instructor = Instructor(pipeline, installed_plugins())
+    rain = instructor.named(["rain"])
+    assert rain.shape == (1, 196, 256)
+    assert instructor.named(["rain"]) is rain
+    assert torch.equal(rain, Instructor(pipeline, installed_plugins()).named(["rain"]))
+    assert not torch.equal(rain, instructor.named(["noise"]))
+    assert not torch.equal(rain, instructor.blind())
+
+
+def test_a_mixture_has_no_order_and_lies_on_one_ground(pipeline: DefusionPipeline) -> None:
+    instructor = Instructor(pipeline, installed_plugins())
+    assert torch.equal(instructor.named(["noise", "rain"]), instructor.named(["rain", "noise", "rain"]))
+    assert instructor.named(["noise", "rain"]).shape == (1, 196, 256)
+
+
+def test_more_grounds_give_more_tokens(pipeline: DefusionPipeline) -> None:
+    assert Instructor(pipeline, installed_plugins(), grounds=2).named(["rain"]).shape == (1, 392, 256)
+
+
+def test_grounds_with_other_numbers_differ() -> None:
+    a, b = (named_residual(["rain"], installed_plugins(), number) for number in (0, 1))
+    assert a.shape == (INSTRUCTION_PX, INSTRUCTION_PX, 3) and not np.array_equal(a, b)
+
+
+def test_an_unknown_degradation_suggests(pipeline: DefusionPipeline) -> None:
+    with pytest.raises(UsageError, match="did you mean snow"):
+        Instructor(pipeline, installed_plugins()).named(["snwo"])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (100, 500), (224, 224), (301, 640)])
+def test_an_example_of_any_size_becomes_an_instruction(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    after = rng.uniform(0, 0.5, (*size, 3)).astype(np.float32)
+    before = after + rng.uniform(0.1, 0.4, after.shape).astype(np.float32)
+    residual = example_residual(before, after)
+    assert residual.shape == (INSTRUCTION_PX, INSTRUCTION_PX, 3) and residual.dtype == np.float32
+    # Cut or mirrored, never resized: every value is one of the difference.
+    assert np.isin(residual, before - after).all()
+
+
+def test_the_middle_of_a_large_example_is_taken_on_the_grid_of_jpeg() -> None:
+    difference = np.arange(300 * 400 * 3, dtype=np.float32).reshape(300, 400, 3) + 1
+    residual = example_residual(difference, np.zeros_like(difference))
+    np.testing.assert_array_equal(residual, difference[32:256, 88:312])
+
+
+def test_examples_that_show_nothing_are_refused() -> None:
+    picture = np.full((30, 40, 3), 0.5, np.float32)
+    with pytest.raises(DataError, match="no difference"):
+        example_residual(picture, picture)
+    with pytest.raises(DataError, match="differ in size") as caught:
+        example_residual(picture, picture[:20])
+    assert "40×30 and 40×20" in str(caught.value)
