@@ -1,0 +1,169 @@
+"""``defusion restore`` from outside: what is written, said and returned."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from defusion_cli.app import app
+from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, make_scheduler
+from defusion_cli.images import read_image, read_pixels, write_image
+from defusion_cli.tokenizer import InstructionTokenizer
+
+LEDGER = "defusion-restore.jsonl"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model with random weights that changes what it is given."""
+    torch.manual_seed(0)
+    unet = DegradationUNet(widths=(8, 8), blocks=(1, 1), condition_dim=32, heads=2)
+    for module in unet.modules():
+        if hasattr(module, "film"):
+            torch.nn.init.normal_(module.film.weight, std=0.5)
+    torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
+    torch.nn.init.normal_(unet.conv_in.weight, std=0.05)
+    tokenizer = InstructionTokenizer(
+        block_out_channels=(8, 8, 8, 8, 8), layers_per_block=1, attention_levels=1, latent_channels=8, norm_num_groups=4
+    )
+    folder = tmp_path_factory.mktemp("model")
+    DefusionPipeline(unet, tokenizer, make_scheduler()).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: np.ndarray) -> Path:
+    """A working folder with two pictures in ``in/``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    write_image(Path("in/a.png"), photo[:50, :61])
+    write_image(Path("in/sub/b.jpg"), photo[30:70, :33])
+    return tmp_path
+
+
+def run(*args: str) -> Any:
+    return CliRunner().invoke(app, ["restore", *args])
+
+
+def test_a_folder_with_a_sheet_and_again(folder: Path, model: str) -> None:
+    options = ("in", "out", "--degradation", "rain", "--degradation", "noise", "--model", model, "--compare", "s.png")
+    done = run(*options)
+    assert (done.exit_code, done.stdout) == (0, "s.png\n"), done.output
+    assert "2 restored" in done.stderr and "blind" not in done.stderr
+    for name in ("a.png", "sub/b.jpg"):
+        before, after = read_pixels(Path("in", name)), read_pixels(Path("out", name))
+        assert before.shape == after.shape and not np.array_equal(before, after)
+    assert [json.loads(line)["instruction"] for line in Path("out", LEDGER).read_text().splitlines()] == [
+        "rain + noise"
+    ] * 2
+    bytes_before = Path("out/a.png").read_bytes()
+    again = run(*options)
+    assert again.exit_code == 0 and "2 done before" in again.stderr
+    run(*options, "--overwrite")
+    assert Path("out/a.png").read_bytes() == bytes_before
+    assert read_pixels(Path("s.png")).shape[1] > 900
+
+
+def test_the_way_of_instructing_matters_and_so_do_seed_and_steps(folder: Path, model: str) -> None:
+    assert run("in/a.png", "blind.png", "--model", model).exit_code == 0
+    ways = {
+        "blind2": ("--blind",),
+        "rain": ("--degradation", "rain"),
+        "example": ("--example", "in/a.png", "blind.png"),
+        "seed": ("--seed", "7"),
+        "steps": ("--steps", "3"),
+    }
+    made = {}
+    for name, options in ways.items():
+        done = run("in/a.png", f"{name}.png", "--model", model, *options)
+        assert done.exit_code == 0, done.output
+        made[name] = Path(f"{name}.png").read_bytes()
+    assert made.pop("blind2") == Path("blind.png").read_bytes()
+    assert len({*made.values(), Path("blind.png").read_bytes()}) == 5
+    assert not list(folder.glob("*.jsonl"))
+
+
+def test_a_broken_file_is_named_and_the_rest_done(folder: Path, model: str) -> None:
+    Path("in/c.png").write_bytes(Path("in/a.png").read_bytes()[:100])
+    done = run("in", "out", "--blind", "--model", model, "--json")
+    assert done.exit_code == 3
+    report = json.loads(done.stdout)
+    assert (report["kind"], report["counts"]) == ("defusion-restore", {"restored": 2, "skipped": 0, "failed": 1})
+    assert [f["state"] for f in report["files"]] == ["restored", "failed", "restored"]
+    assert "in/c.png" in done.stderr and not Path("out/c.png").exists()
+
+
+def test_what_is_not_restored_comes_back_as_it_was(folder: Path, model: str, photo: np.ndarray) -> None:
+    deep = (photo[:40, :40] * 65535).round().astype(np.uint16)
+    assert cv2.imwrite("in/deep.png", deep[..., ::-1])
+    alpha = np.arange(40 * 40, dtype=np.uint8).reshape(40, 40)
+    Image.fromarray(np.dstack([(photo[:40, :40] * 255).astype(np.uint8), alpha])).save("in/alpha.png", dpi=(300, 300))
+    turned = Image.fromarray((photo[:40, :30] * 255).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a cat"
+    turned.save("in/turned.jpg", exif=exif)
+    assert run("in", "out", "--blind", "--model", model).exit_code == 0
+    samples = cv2.imread("out/deep.png", cv2.IMREAD_UNCHANGED)
+    assert samples.dtype == np.uint16 and len(np.unique(samples & 255)) > 50
+    with Image.open("out/alpha.png") as image:
+        np.testing.assert_array_equal(np.asarray(image)[..., 3], alpha)
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    with Image.open("out/turned.jpg") as image:
+        assert image.size == (40, 30)
+        assert image.getexif()[0x010E] == "a cat" and image.getexif().get(0x0112, 1) == 1
+    assert read_image(Path("out/deep.png")).bits == 16
+
+
+def test_a_dry_run_writes_nothing(folder: Path, model: str) -> None:
+    done = run("in", "out", "--degradation", "haze", "--model", model, "--dry-run")
+    assert (done.exit_code, done.stdout) == (0, "in/a.png -> out/a.png: haze\nin/sub/b.jpg -> out/sub/b.jpg: haze\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("in", "out", "--degradation", "snwo"), 2, "did you mean snow"),
+        (("in", "out", "--degradation", "snow", "--blind"), 2, "more than one way"),
+        (("none", "out", "--blind"), 3, "none does not exist"),
+        (("in", "in", "--blind"), 2, "--overwrite"),
+        (("in", "out", "--blind", "--compare", "sheet.txt"), 2, "--compare"),
+        (("in", "out", "--blind", "--model", "./nowhere"), 2, "names no model"),
+        (("in", "out", "--blind", "--device", "abacus"), 2, "accepted: auto, cpu"),
+        (("in", "out", "--example", "in/a.png", "in/sub/b.jpg"), 3, "differ in size"),
+        (("in", "out", "--example", "in/a.png", "missing.png"), 3, "missing.png"),
+        (("in", "out", "--blind", "--steps", "51"), 2, "--steps"),
+        (("in", "out", "--blind", "--tile", "100"), 2, "--tile"),
+    ],
+)
+def test_refusals(folder: Path, model: str, args: tuple[str, ...], code: int, says: str) -> None:
+    done = run(*args) if "--model" in args else run(*args, "--model", model)
+    assert done.exit_code == code, done.output
+    assert says in done.stderr and "Traceback" not in done.output
+    assert not Path("out").exists()
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom defusion_cli.app import app\n"
+        "done = CliRunner().invoke(app, ['restore', '--help'])\n"
+        "assert done.exit_code == 0 and 'Example' in done.output\n"
+        "print(sorted({'torch', 'diffusers', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_settings_file_gives_the_instruction(folder: Path, model: str) -> None:
+    Path("defusion.toml").write_text(f'[restore]\nin = "in"\nout = "out"\nmodel = "{model}"\ndegradation = "jpeg"\n')
+    done = run("--dry-run")
+    assert done.exit_code == 0 and done.stdout.count(": jpeg") == 2, done.output
