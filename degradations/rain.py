@@ -100,6 +100,10 @@ class Rain(Degradation[RainParams]):
             space="srgb" if srgb else "linear",
         )
 
+    def needs_depth(self, params: RainParams) -> bool:
+        """Only the veil does."""
+        return params.veil > 0
+
     def apply(self, image: Image, params: RainParams, rng: np.random.Generator, scene: Scene | None = None) -> Image:
         """Rain over `image`; the veil follows ``scene.depth``, or rises towards the top of the picture."""
         streaks = streak_layer((image.shape[0], image.shape[1]), params, rng)[..., None]

@@ -110,6 +110,10 @@ class Snow(Degradation[SnowParams]):
             space="srgb" if rng.random() < 0.7 else "linear",
         )
 
+    def needs_depth(self, params: SnowParams) -> bool:
+        """Only the veil does."""
+        return params.veil > 0
+
     def apply(self, image: Image, params: SnowParams, rng: np.random.Generator, scene: Scene | None = None) -> Image:
         """Snow over `image`; the veil follows ``scene.depth``, or rises towards the top of the picture."""
         opacity = flake_layer((image.shape[0], image.shape[1]), params, rng)[..., None]

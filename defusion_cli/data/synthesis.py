@@ -19,7 +19,7 @@ from torch import Tensor
 from defusion_cli.data.sources import Photo, PhotoSource, draw_photo
 from defusion_cli.errors import DataError
 from defusion_cli.images import read_pixels
-from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, physical_order, pseudo_depth
+from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, needs_depth, physical_order, pseudo_depth
 from defusion_cli.plugins.compose import Plugins
 
 THUMBNAIL_PX = 64
@@ -131,7 +131,7 @@ class ViewMaker:
         task = draw_task(self.ids, self.config, self.plugins, rng)
         recipe = draw_recipe(task.damage, self.plugins, rng)
         # Input and target must share one depth map, so it is estimated here, once, from the clean view.
-        scene = Scene(pseudo_depth(clean, rng) if any(self.plugins[i].uses_depth for i in task.damage) else None)
+        scene = Scene(pseudo_depth(clean, rng) if needs_depth(recipe, self.plugins) else None)
         lq = apply_recipe(clean, recipe, self.plugins, scene)
         if not task.removed:
             return lq, lq, task.shown

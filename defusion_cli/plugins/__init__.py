@@ -8,6 +8,7 @@ from defusion_cli.plugins.compose import (
     draw_recipe,
     draw_seed,
     instruction_residual,
+    needs_depth,
     physical_order,
 )
 from defusion_cli.plugins.contract import Degradation, Image, Position, Scene, severity_or_draw
@@ -34,6 +35,7 @@ __all__ = [
     "installed_plugins",
     "instruction_residual",
     "load_registry",
+    "needs_depth",
     "param",
     "params_to_json",
     "physical_order",

@@ -164,13 +164,21 @@ def apply_recipe(
         If a plugin raises, or returns something that is not a picture of the same size.
     """
     scene = scene or Scene()
-    if scene.depth is None and any(plugins[i].uses_depth for i in recipe.ids if keep is None or i in keep):
+    if scene.depth is None and needs_depth(recipe, plugins, keep):
         depth = pseudo_depth(image, np.random.default_rng(recipe.depth_seed))
         scene = replace(scene, depth=depth)
     for stage in recipe.stages:
         if keep is None or stage.plugin in keep:
             image = _apply_stage(image, stage, plugins[stage.plugin], scene)
     return image
+
+
+def needs_depth(recipe: Recipe, plugins: Plugins, keep: Collection[str] | None = None) -> bool:
+    """Whether any stage of the recipe (any of those in `keep`) looks at a depth map."""
+    stages = [stage for stage in recipe.stages if keep is None or stage.plugin in keep]
+    return any(
+        plugins[s.plugin].needs_depth(build_params(plugins[s.plugin].Params, s.params, s.plugin)) for s in stages
+    )
 
 
 def _apply_stage(image: Image, stage: Stage, plugin: Degradation[Any], scene: Scene) -> Image:

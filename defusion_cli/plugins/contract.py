@@ -99,6 +99,10 @@ class Degradation(ABC, Generic[P]):
     def neutral(self) -> P:
         """Parameters at which `apply` returns its input."""
 
+    def needs_depth(self, params: P) -> bool:
+        """Whether `apply` would look at the depth map with these parameters; estimating one costs time."""
+        return self.uses_depth
+
     def instruction(self, ground: Image, params: P, rng: np.random.Generator) -> NDArray[np.float32]:
         """The visual instruction v = D(g) − g, H×W×3 in [−1, 1] (Defusion, supplement section 6)."""
         return self.apply(ground, params, rng) - ground

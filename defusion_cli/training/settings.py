@@ -36,10 +36,12 @@ def set_field(recipe: R, key: str, text: str) -> R:
             accepted=", ".join(sorted(fields)),
             fix=f"--set {near}=…" if near else None,
         )
-    if rest:
+    if rest and isinstance(fields[head], dict):
+        value: Any = {**fields[head], rest: parse_free(text)}
+    elif rest:
         if not dataclasses.is_dataclass(fields[head]):
             raise UsageError(f"The setting {head!r} has no parts.", fix=f"--set {head}={text}")
-        value: Any = set_field(fields[head], rest, text)
+        value = set_field(fields[head], rest, text)
     else:
         value = parse_like(key, text, fields[head])
     return dataclasses.replace(recipe, **{head: value})  # type: ignore[type-var]
@@ -74,6 +76,20 @@ def parse_like(key: str, text: str, current: object) -> Any:
         found=text or "nothing",
         accepted=accepted.get(type(current), "values separated by commas"),
     )
+
+
+def parse_free(text: str) -> Any:
+    """`text` where no present value tells its type: truth value, number, text, or several of them by commas."""
+    if "," in text:
+        return tuple(parse_free(part) for part in text.split(",") if part)
+    if text in {"true", "false"}:
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def set_all(recipe: R, settings: Sequence[str]) -> R:

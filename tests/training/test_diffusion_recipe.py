@@ -1,0 +1,234 @@
+"""The recipe of `defusion train`: it learns, it resumes bit for bit, two processes compute what one does."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage
+import torch
+
+from defusion_cli.data.sources import parse_source
+from defusion_cli.data.synthesis import SynthesisConfig
+from defusion_cli.errors import DataError, DefusionError, UsageError
+from defusion_cli.plugins import installed_plugins
+from defusion_cli.tokenizer import InstructionTokenizer
+from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint
+from defusion_cli.training.diffusion import DiffusionRun, DiffusionTraining, train_diffusion
+from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase
+from defusion_cli.training.launch import Rank
+from defusion_cli.training.setup import diffusion_config
+
+ALONE = Rank(0, 1, torch.device("cpu"))
+TINY = DiffusionConfig(
+    backbone_options={"widths": (8, 8), "blocks": (1, 1), "condition_dim": 16, "heads": 2, "cross_attention_dim": 32},
+    steps=6,
+    phases=(Phase(0.5, 32, 8), Phase(1.0, 48, 4)),
+    warmup=2,
+    instruction_slots=2,
+    log_every=1,
+    save_every=3,
+    validate_every=6,
+    lr=2e-3,
+    workers=0,
+    synthesis=SynthesisConfig(view_px=64, crops_per_view=2, downscale=(0.9, 1.0)),
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> InstructionTokenizer:
+    torch.manual_seed(0)
+    return InstructionTokenizer(
+        block_out_channels=(8, 8, 8, 8, 8),
+        layers_per_block=1,
+        attention_levels=0,
+        latent_channels=8,
+        codebook_size=16,
+        embed_dim=32,
+        norm_num_groups=4,
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    photo = cv2.imread(str(Path(skimage.data_dir) / "astronaut.png"))
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), photo[90 * number : 90 * number + 120, 100:260])
+    return folder
+
+
+def make_run(out: Path, photos: Path, tokenizer: InstructionTokenizer, ids: tuple[str, ...] = ("noise", "haze")) -> DiffusionRun:
+    validation = sorted(photos.iterdir())[:1]
+    return DiffusionRun(out, [parse_source(str(photos))], ids, installed_plugins(), tokenizer, validation)
+
+
+def losses(run: Path) -> list[float]:
+    with (run / "metrics.csv").open() as file:
+        return [float(row["value"]) for row in csv.DictReader(file) if row["name"] == "loss"]
+
+
+def test_a_run_leaves_a_pipeline_metrics_and_pictures(tmp_path, photos, tokenizer):
+    folder = train_diffusion(TINY, make_run(tmp_path / "run", photos, tokenizer), ALONE)
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["damage_scale"] == TINY.damage_scale
+    assert {path.name for path in folder.iterdir()} == {"model_index.json", "unet", "tokenizer", "scheduler"}
+    assert (tmp_path / "run" / "curve.png").stat().st_size > 1000
+    assert (tmp_path / "run" / "pictures" / "step-00000006.jpg").exists()
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        names = {row["name"] for row in csv.DictReader(file)}
+    assert {"loss", "lr", "grad_norm", "samples_per_s", "waiting", "gain/noise", "gain/haze"} <= names
+
+
+def test_training_lowers_the_loss(tmp_path, photos, tokenizer):
+    config = replace(TINY, steps=40, phases=(Phase(1.0, 32, 16),), save_every=40, validate_every=1000)
+    train_diffusion(config, make_run(tmp_path, photos, tokenizer, ("haze",)), ALONE)
+    curve = losses(tmp_path)
+    assert np.mean(curve[-8:]) < np.mean(curve[:8]) - 0.3
+
+
+def test_an_interrupted_run_continues_to_the_same_weights(tmp_path, photos, tokenizer):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_diffusion(TINY, make_run(whole, photos, tokenizer), ALONE)
+    train_diffusion(TINY, make_run(broken, photos, tokenizer), ALONE)
+    last = latest_checkpoint(broken / "checkpoints")
+    assert last is not None and last.name == "step-00000006"
+    for path in sorted(last.iterdir()):
+        path.unlink()
+    last.rmdir()  # as if the run had been killed between the third step and the sixth
+    train_diffusion(TINY, make_run(broken, photos, tokenizer), ALONE)
+    _, one = load_checkpoint(latest_checkpoint(whole / "checkpoints"))
+    _, two = load_checkpoint(latest_checkpoint(broken / "checkpoints"))
+    for part in ("model", "ema"):
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, two[part][name]), name
+    assert losses(whole) == losses(broken)
+
+
+def test_micro_batches_give_the_same_gradient(tmp_path, photos, tokenizer):
+    curves = []
+    for micro in (0, 2):
+        out = tmp_path / str(micro)
+        train_diffusion(replace(TINY, micro_batch=micro, steps=3), make_run(out, photos, tokenizer), ALONE)
+        curves.append(losses(out))
+    assert np.allclose(*curves, atol=0.02)
+
+
+def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    widths = "8,8"
+    common = [
+        "train", "--data", str(photos), "--tokenizer", str(tmp_path / "tokenizer"), "--plugin", "noise", "--plugin", "haze",
+        "--set", "phases=32x8", "--set", "steps=4", "--set", "warmup=1", "--set", "log_every=1", "--set", "workers=0",
+        "--set", "synthesis.view_px=64", "--set", "synthesis.crops_per_view=2", "--set", "instruction_slots=2",
+        "--set", f"backbone_options.widths={widths}", "--set", "backbone_options.blocks=1,1",
+        "--set", "backbone_options.cross_attention_dim=32", "--set", "backbone_options.condition_dim=16",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("RANK", None)
+    for name, extra in (("one", []), ("two", ["--gpus", "2"])):
+        command = [sys.executable, "-m", "defusion_cli", *common, "--out", str(tmp_path / name), *extra]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == 4
+    assert np.allclose(one, two, atol=0.02), (one, two)
+    _, a = load_checkpoint(latest_checkpoint(tmp_path / "one" / "checkpoints"))
+    _, b = load_checkpoint(latest_checkpoint(tmp_path / "two" / "checkpoints"))
+    for name, tensor in a["model"].items():
+        assert torch.allclose(tensor, b["model"][name], atol=5e-3), name
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tmp_path, photos, tokenizer):
+    train_diffusion(replace(TINY, steps=3), make_run(tmp_path, photos, tokenizer), ALONE)
+    with pytest.raises(UsageError, match="other settings"):
+        train_diffusion(replace(TINY, lr=1e-3), make_run(tmp_path, photos, tokenizer), ALONE)
+
+
+def test_a_diverging_run_stops_with_advice(tmp_path, photos, tokenizer):
+    training = DiffusionTraining(TINY, make_run(tmp_path, photos, tokenizer), ALONE)
+    with pytest.raises(DefusionError, match="diverged"):
+        for _ in range(20):
+            training._update(torch.tensor(float("nan")))
+
+
+def test_learning_rate_rises_holds_and_falls():
+    config = DiffusionConfig(steps=1000, lr=1e-3, lr_min=1e-6, warmup=100, hold=0.5)
+    assert config.learning_rate(0) == pytest.approx(1e-5)
+    assert config.learning_rate(100) == config.learning_rate(499) == 1e-3
+    assert config.learning_rate(750) == pytest.approx((1e-3 + 1e-6) / 2, rel=1e-3)
+    assert config.learning_rate(1000) == pytest.approx(1e-6)
+
+
+def test_paper_preset_is_the_supplement_to_the_letter():
+    paper = PRESETS["paper"]
+    assert (paper.steps, paper.betas, paper.lr, paper.lr_min) == (600_000, (0.9, 0.99), 1e-4, 1e-6)
+    assert paper.phases == (Phase(1.0, 256, 32),)
+    assert paper.synthesis.blind_share == 0.1
+    assert paper.learning_rate(0) == 1e-4
+    assert paper.learning_rate(300_000) == pytest.approx((1e-4 + 1e-6) / 2)
+
+
+def test_the_paper_backbone_trains(tmp_path, photos, tokenizer):
+    tiny_unet = {
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "cross_attention_dim": 32,
+        "attention_head_dim": 8,
+        "norm_num_groups": 4,
+    }
+    config = replace(
+        PRESETS["paper"],
+        backbone_options=tiny_unet,
+        steps=2,
+        phases=(Phase(1.0, 32, 4),),
+        instruction_slots=1,
+        log_every=1,
+        workers=0,
+        synthesis=replace(PRESETS["paper"].synthesis, view_px=32),
+    )
+    train_diffusion(config, make_run(tmp_path, photos, tokenizer), ALONE)
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "value"),
+    [("steps=77", "steps", 77), ("betas=0.8,0.95", "betas", (0.8, 0.95)), ("loss=mse", "loss", "mse")],
+)
+def test_settings_reach_the_recipe(setting, field, value):
+    assert getattr(diffusion_config("default", [setting]), field) == value
+
+
+def test_phases_and_batch_settings():
+    config = diffusion_config("default", ["phases=64x32@0.6,192x8@1"])
+    assert config.phases == (Phase(0.6, 64, 32), Phase(1.0, 192, 8))
+    assert {phase.batch for phase in diffusion_config("paper", ["batch=8"]).phases} == {8}
+
+
+@pytest.mark.parametrize("setting", ["stepz=1", "steps=many", "batch=-1", "phases=64by3", "steps", "loss=l7", "batch=3"])
+def test_bad_settings_are_explained(setting):
+    with pytest.raises(UsageError):
+        diffusion_config("default", [setting])
+
+
+def test_batches_that_cannot_be_shared_are_refused():
+    with pytest.raises(UsageError, match="shared"):
+        Rank(0, 3, torch.device("cpu")).share(8)
+
+
+def test_missing_folders_are_explained(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        parse_source(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="no pictures"):
+        parse_source(str(tmp_path))
