@@ -8,13 +8,16 @@ name is handed on to `defusion restore`.
 
 from __future__ import annotations
 
-import subprocess
+import os
+import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 from sheets import draw_sheet
+
+from defusion_cli.app import app
 
 FOLDER = Path(__file__).parent
 OUT = FOLDER / "out"
@@ -25,8 +28,12 @@ def restore(photos: Path, options: list[str]) -> Path:
     """Run `defusion restore` over one folder; finished files are skipped, so a second run is quick."""
     target = OUT / photos.name
     wanted = [word for degradation in photos.name.split("+") for word in ("--degradation", degradation)]
-    command = [sys.executable, "-m", "defusion_cli", "restore", str(photos), str(target), *wanted, *options]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command = ["restore", os.path.relpath(photos), os.path.relpath(target), *wanted, *options]
+    print("$ defusion", shlex.join(command), flush=True)
+    # In this process rather than in one for each folder, so that PyTorch is loaded once.
+    status = app(command, standalone_mode=False)
+    if status:
+        sys.exit(status)
     return target
 
 
