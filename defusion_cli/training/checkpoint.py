@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -83,7 +84,7 @@ def load_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
         document = json.loads((path / "state.json").read_text())
         tensors = load_file(path / "tensors.safetensors")
         return int(document["step"]), _unflatten(document["state"], tensors)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(
             f"The checkpoint {path} cannot be read.",
             found=str(error)[:200],

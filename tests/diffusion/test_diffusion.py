@@ -1,0 +1,136 @@
+"""Backbone, schedule and pipeline: any size, identity at first, one step is the estimate, weights that move in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+
+from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, diffuse, make_scheduler, make_thumbnail
+from defusion_cli.diffusion.backbone import init_from, make_backbone
+from defusion_cli.errors import DataError, UsageError
+from defusion_cli.tokenizer import InstructionTokenizer
+
+SMALL = {"widths": (8, 16), "blocks": (1, 1), "cross_attention_dim": 32, "condition_dim": 16, "heads": 2}
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> DefusionPipeline:
+    torch.manual_seed(0)
+    tokenizer = InstructionTokenizer(
+        block_out_channels=(8, 8, 8, 8, 8),
+        layers_per_block=1,
+        attention_levels=0,
+        latent_channels=8,
+        codebook_size=16,
+        embed_dim=32,
+        norm_num_groups=4,
+    ).eval()
+    unet = DegradationUNet(**SMALL).eval()
+    torch.nn.init.normal_(unet.conv_out.weight, std=0.02)
+    return DefusionPipeline(unet, tokenizer, make_scheduler(), 3.0)
+
+
+def test_a_fresh_backbone_sees_no_damage_and_no_noise():
+    unet = DegradationUNet(**SMALL)
+    tokens, lq = torch.randn(2, 9, 32), torch.rand(2, 3, 24, 24)
+    out = unet(torch.cat([torch.randn_like(lq), lq], 1), torch.tensor([999, 10]), tokens).sample
+    assert out.shape == lq.shape and not out.any()
+    torch.nn.init.normal_(unet.conv_out.weight)
+    one, two = (unet(torch.cat([torch.randn_like(lq), lq], 1), torch.tensor([999, 10]), tokens).sample for _ in range(2))
+    assert one.any() and torch.equal(one, two)  # whatever y_t is
+
+
+def test_the_output_depends_on_instruction_time_and_thumbnail():
+    torch.manual_seed(0)
+    unet = DegradationUNet(**SMALL)
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    sample, tokens, time = torch.randn(1, 6, 16, 16), torch.randn(1, 9, 32), torch.tensor([999])
+    thumbnail = {"thumbnail": torch.zeros(1, 3, 64, 64)}
+    base = unet(sample, time, tokens, thumbnail).sample
+    for other in (
+        unet(sample, time, torch.randn(1, 9, 32), thumbnail).sample,
+        unet(sample, torch.tensor([1]), tokens, thumbnail).sample,
+        unet(sample, time, tokens, {"thumbnail": torch.ones(1, 3, 64, 64)}).sample,
+    ):
+        assert not torch.allclose(base, other)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (16, 16), (37, 41)])
+def test_any_size_goes_in_and_comes_out(pipeline, size):
+    lq = torch.rand(1, 3, *size)
+    damage = pipeline.damage(lq, torch.randn(1, 4, 32), torch.randn_like(lq), steps=2)
+    assert damage.shape == lq.shape and torch.isfinite(damage).all()
+
+
+def test_the_schedule_ends_in_pure_noise_and_keeps_variance():
+    scheduler = make_scheduler()
+    y0, noise = torch.randn(4, 3, 64, 64), torch.randn(4, 3, 64, 64)
+    at = diffuse(scheduler, y0, noise, torch.tensor([0, 300, 700, 999]))
+    assert torch.equal(at[3], noise[3])
+    assert torch.allclose(at[0], y0[0], atol=0.2)
+    assert torch.allclose(at.std(dim=(1, 2, 3)), torch.ones(4), atol=0.05)
+
+
+def test_one_step_is_the_networks_estimate_and_steps_are_reported(pipeline):
+    lq, tokens = torch.rand(1, 3, 16, 16), torch.randn(1, 4, 32)
+    noise, seen = torch.randn_like(lq), []
+    damage = pipeline.damage(lq, tokens, noise, steps=1, on_step=seen.append)
+    direct = pipeline._predict(torch.cat([noise, 2 * lq - 1], 1), torch.tensor([999]), tokens, 2 * make_thumbnail(lq) - 1)
+    assert torch.allclose(damage, direct / 2, atol=1e-6)
+    pipeline.damage(lq, tokens, noise, steps=5, on_step=seen.append)
+    assert seen == [1, 1, 2, 3, 4, 5]
+
+
+def test_the_oracle_is_sampled_exactly(pipeline, monkeypatch):
+    """With a network that knows y₀, DDIM arrives at y₀ from any noise, in any number of steps."""
+    truth = torch.rand(1, 3, 8, 8) - 0.5
+    monkeypatch.setattr(pipeline, "_predict", lambda *_: 2 * truth)
+    for steps in (1, 2, 7, 50):
+        damage = pipeline.damage(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 32), torch.randn(1, 3, 8, 8), steps)
+        assert torch.allclose(damage, truth, atol=1e-5)
+
+
+def test_the_pipeline_takes_and_gives_pictures(pipeline):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    instruction = np.zeros((224, 224, 3), np.float32)
+    out = [pipeline(picture, instruction, generator=torch.Generator().manual_seed(1)).images[0] for _ in range(2)]
+    assert out[0].size == picture.size and out[0].tobytes() == out[1].tobytes()
+    tokens = pipeline.encode_instruction(instruction)
+    assert tokens.shape == (1, 196, 32)
+    assert pipeline(torch.rand(2, 3, 8, 8), tokens, output_type="pt").images.shape == (2, 3, 8, 8)
+
+
+def test_a_foreign_unet_moves_in(tmp_path):
+    options = {
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": 8,
+        "norm_num_groups": 4,
+    }
+    foreign = UNet2DConditionModel(in_channels=6, out_channels=6, cross_attention_dim=24, **options)
+    foreign.save_pretrained(tmp_path / "unet")
+    model = make_backbone("unet2d", {**options, "cross_attention_dim": 32})
+    report = init_from(model, tmp_path)
+    assert "conv_in.weight" in report.loaded or "conv_in.weight" in report.adapted
+    assert {"conv_out.weight", "conv_out.bias"} <= set(report.adapted)
+    assert any("attn2.to_k" in name for name in report.adapted)
+    assert len(report.loaded) > 50 and not report.fresh and not report.unused
+    assert torch.equal(model.conv_out.weight, foreign.conv_out.weight[:3])
+    assert "re-initialised" in str(report)
+
+
+def test_weights_that_cannot_move_in_are_explained(tmp_path):
+    model = make_backbone("small", SMALL)
+    with pytest.raises(DataError, match="no U-Net"):
+        init_from(model, tmp_path)
+    (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"\x80\x04 a pickle is not read")
+    with pytest.raises(DataError, match="cannot be read"):
+        init_from(model, tmp_path)
+    with pytest.raises(UsageError, match="do not fit"):
+        make_backbone("small", {"width": 3})
