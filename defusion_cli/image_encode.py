@@ -41,7 +41,8 @@ def encode_8(samples: NDArray[np.uint8], kind: str, tags: Tags, quality: int) ->
             image = image.convert("RGBA")
         options |= {"quality": quality, "exact": True, "method": 4, "xmp": tags.xmp or b""}
     elif kind == "PNG":
-        options["pnginfo"] = PngInfo()
+        # Level 4 gives files as small as the usual 6 on photographs, in two thirds of the time.
+        options |= {"pnginfo": PngInfo(), "compress_level": 4}
         if tags.xmp:
             options["pnginfo"].add_itxt(_XMP_KEY, tags.xmp.decode("utf-8", "replace"))
     elif kind == "TIFF":
@@ -51,7 +52,7 @@ def encode_8(samples: NDArray[np.uint8], kind: str, tags: Tags, quality: int) ->
     elif kind == "BMP" and image.mode == "LA":
         image = image.convert("RGBA")
     buffer = io.BytesIO()
-    image.save(buffer, kind, **{key: value for key, value in options.items() if value})
+    image.save(buffer, kind, **{key: value for key, value in options.items() if value not in (None, b"")})
     return buffer.getvalue()
 
 

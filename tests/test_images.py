@@ -211,6 +211,12 @@ def test_jpeg_is_good_by_default_and_has_no_alpha(tmp_path, photo):
     assert read_image(tmp_path / "a.jpg").alpha is None
 
 
+def test_jpeg_keeps_the_full_colour_resolution(tmp_path, photo):
+    write_image(tmp_path / "a.jpg", photo)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert [factors[1:3] for factors in image.layer] == [(1, 1)] * 3
+
+
 def test_values_outside_the_range_are_clipped(tmp_path):
     pixels = np.array([[[-1.0, 0.5, 2.0]]], np.float32)
     write_image(tmp_path / "a.png", pixels)
