@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from defusion_cli.errors import DataError
 
-_TEMPORARY_PREFIX = ".defusion-"
+_TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".defusion-", ".tmp"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -19,7 +21,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The temporary name does not contain the final one, which may already be as long as the disk allows.
-    temporary = path.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = path.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
     try:
         with open(temporary, "xb") as file:
             file.write(data)
@@ -29,6 +31,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path, older_than_s: float = 3600.0) -> None:
+    """Delete temporary files below `folder` that a killed run left; young ones may belong to a run that lives."""
+    for path in folder.rglob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):  # gone already, or not ours to delete
+            if time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:

@@ -17,7 +17,7 @@ import cv2
 from defusion_cli.degrade.manifest import Entry, Ledger, versions
 from defusion_cli.degrade.plan import Item, Task
 from defusion_cli.errors import DataError, DefusionError
-from defusion_cli.files import write_atomically
+from defusion_cli.files import remove_leftovers, write_atomically
 from defusion_cli.images import Picture, decode_image, encode_image
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins import apply_recipe, installed_plugins
@@ -81,6 +81,7 @@ def run_tasks(
         If the output folder cannot be written.
     """
     ledger, report = Ledger(out), Report()
+    remove_leftovers(out)
 
     def take(outcomes: list[Outcome]) -> None:
         ledger.add([outcome.entry for outcome in outcomes if outcome.entry])
