@@ -79,8 +79,8 @@ def restore(
 
     ids = list(dict.fromkeys(degradation or ()))
     label = _label(ids, example, blind)
-    _check_compare(compare)
     jobs = plan_jobs(source, out, overwrite)
+    _check_compare(compare, jobs)
     pipeline, tokens = _load(model, device, ids, example)
     from defusion_cli.restore.pixels import restore_pixels
 
@@ -123,13 +123,17 @@ def _label(ids: list[str], example: tuple[Path, Path] | None, blind: bool) -> st
     return " + ".join(ids) or "blind"
 
 
-def _check_compare(compare: Path | None) -> None:
+def _check_compare(compare: Path | None, jobs: Sequence[Job]) -> None:
     from defusion_cli.images import FORMATS
 
-    if compare and compare.suffix.lower() not in FORMATS:
+    if compare is None:
+        return
+    if compare.suffix.lower() not in FORMATS:
         raise UsageError(
             "--compare names no picture.", found=str(compare), accepted=", ".join(FORMATS), fix="--compare sheet.jpg"
         )
+    if compare.resolve() in {path.resolve() for job in jobs for path in (job.source, job.target)}:
+        raise UsageError(f"The sheet would replace {compare}, a photograph.", fix="--compare sheet.jpg")
 
 
 def _load(

@@ -138,6 +138,7 @@ def test_a_dry_run_writes_nothing(folder: Path, model: str) -> None:
         (("none", "out", "--blind"), 3, "none does not exist"),
         (("in", "in", "--blind"), 2, "--overwrite"),
         (("in", "out", "--blind", "--compare", "sheet.txt"), 2, "--compare"),
+        (("in", "out", "--blind", "--compare", "in/a.png"), 2, "would replace in/a.png"),
         (("in", "out", "--blind", "--model", "./nowhere"), 2, "names no model"),
         (("in", "out", "--blind", "--device", "abacus"), 2, "accepted: auto, cpu"),
         (("in", "out", "--example", "in/a.png", "in/sub/b.jpg"), 3, "differ in size"),
