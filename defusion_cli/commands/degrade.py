@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -12,17 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defusion_cli import console
+from defusion_cli.commands.plugin_options import complete_plugin, parse_settings
 from defusion_cli.errors import DefusionError, UsageError
 
 if TYPE_CHECKING:
     from defusion_cli.degrade import Damage, Report, Task
     from defusion_cli.plugins import Registry
-
-
-def _complete_plugin(incomplete: str) -> list[str]:
-    # Names only: completing must not import anybody's plugin.
-    names = importlib.metadata.entry_points(group="defusion.degradations").names
-    return sorted(name for name in names if name.startswith(incomplete))
 
 
 def degrade(
@@ -33,7 +27,7 @@ def degrade(
     plugin: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", autocompletion=_complete_plugin, help="Degradation; several are applied in this order."
+            metavar="ID", autocompletion=complete_plugin, help="Degradation; several are applied in this order."
         ),
     ] = None,
     severity: Annotated[
@@ -81,7 +75,7 @@ def degrade(
         return
     if orders not in ORDERS:
         raise UsageError("--orders has no such choice.", found=orders, accepted=", ".join(ORDERS))
-    damage = Damage(ids, severity, _overrides(set_ or ()), seed, variants, orders)
+    damage = Damage(ids, severity, parse_settings(set_ or ()), seed, variants, orders)
     if source is None and from_manifest is None:
         _preview(damage, registry, dry_run)
         return
@@ -99,20 +93,6 @@ def degrade(
         _show_plan(tasks, out)
         return
     _run(tasks, out, jobs, overwrite, json)
-
-
-def _overrides(settings: Sequence[str]) -> dict[str, dict[str, object]]:
-    """``["snow.wind_deg=10"]`` as ``{"snow": {"wind_deg": "10"}}``."""
-    found: dict[str, dict[str, object]] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        plugin_id, dot, key = name.partition(".")
-        if not (equals and dot and plugin_id and key):
-            raise UsageError(
-                "--set is not understood.", found=setting, accepted="ID.NAME=VALUE, as in snow.wind_deg=10"
-            )
-        found.setdefault(plugin_id.strip(), {})[key.strip().replace("-", "_")] = value.strip()
-    return found
 
 
 def _run(tasks: list[Task], out: Path, jobs: int | None, overwrite: bool, json: bool) -> None:
