@@ -75,6 +75,7 @@ def restore(
 
     Example: defusion restore photos/ restored/ --degradation rain --degradation noise
     """
+    from defusion_cli.files import remove_leftovers
     from defusion_cli.restore.plan import plan_jobs
 
     ids = list(dict.fromkeys(degradation or ()))
@@ -89,6 +90,8 @@ def restore(
     if dry_run:
         _show_plan(jobs, ledger, overwrite, label)
         return
+    if ledger:
+        remove_leftovers(out)
     start = time.monotonic()
     restorer = partial(restore_pixels, pipeline, tokens=tokens, **sampling)
     outcomes = _run(jobs, restorer, ledger, overwrite, {"instruction": label, "steps": steps})

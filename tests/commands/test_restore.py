@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,10 @@ def test_a_folder_with_a_sheet_and_again(folder: Path, model: str) -> None:
         "rain + noise"
     ] * 2
     bytes_before = Path("out/a.png").read_bytes()
+    Path("out/.defusion-1-00000000.tmp").touch()
+    os.utime("out/.defusion-1-00000000.tmp", (0, 0))  # a run was killed long ago
     again = run(*options)
+    assert not Path("out/.defusion-1-00000000.tmp").exists()
     assert again.exit_code == 0 and "2 done before" in again.stderr
     run(*options, "--overwrite")
     assert Path("out/a.png").read_bytes() == bytes_before
