@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def vq_loss(encoding: Tensor, codes: Tensor, commitment: float = 1.0) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin, VQModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  (the name everybody knows it by)
+from torch.nn import functional as F
 
 
 class TokenizerOutput(NamedTuple):

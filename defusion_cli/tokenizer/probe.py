@@ -82,9 +82,7 @@ def classify(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], ids: Seq
     return ProbeResult(tuple(ids), pairs.view(len(ids), len(ids)))
 
 
-def draw_probe_samples(
-    ids: Sequence[str], plugins: Plugins, count: int, seed: int
-) -> tuple[Tensor, Tensor]:
+def draw_probe_samples(ids: Sequence[str], plugins: Plugins, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """`count` single-plugin instructions of each plugin, each on a ground of its own.
 
     Returns

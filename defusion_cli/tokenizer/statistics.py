@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 CELL = 16
 _FLOOR = 1e-6  # energy of a residual of 0.001, below what eight bits show

@@ -150,10 +150,12 @@ def init_from_taming(tokenizer: InstructionTokenizer, path: Path) -> InitReport:
     """
     ours = tokenizer.state_dict()
     levels = len(tokenizer.config["block_out_channels"])
-    loaded, adapted, ignored = [], [], []
+    loaded: list[str] = []
+    adapted: list[str] = []
+    ignored: list[str] = []
     for name, tensor in read_taming(path).items():
         target = our_name(name, levels)
-        if target not in ours or not _fits(tensor, ours[target]):
+        if target is None or target not in ours or not _fits(tensor, ours[target]):
             ignored.append(name)
             continue
         (loaded if tensor.shape == ours[target].shape else adapted).append(target)

@@ -104,5 +104,4 @@ def instruction_batches(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )
-    for residuals, present in loader:
-        yield residuals, present
+    yield from loader

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from defusion_cli.console import note, progress
 from defusion_cli.errors import UsageError
 from defusion_cli.files import write_atomically
 from defusion_cli.tokenizer.model import InstructionTokenizer, load_tokenizer
@@ -28,8 +28,6 @@ from defusion_cli.training.launch import Rank
 from defusion_cli.training.log import RunLog
 from defusion_cli.training.tokenizer_config import TokenizerRecipe
 from defusion_cli.training.tokenizer_state import Perceptual, TokenizerTraining
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ class TokenizerRun:
         A taming-transformers checkpoint to start from.
     workers
         Processes that draw instructions, besides the training itself.
+    probe_counts
+        Instructions of each plugin that the closing probe fits on and is tested on.
     """
 
     out: Path
@@ -55,17 +55,16 @@ class TokenizerRun:
     seed: int = 0
     init_from: Path | None = None
     workers: int = 1
+    probe_counts: tuple[int, int] = (100, 50)
 
 
 def train_tokenizer(
-    recipe: TokenizerRecipe, run: TokenizerRun, rank: Rank, say: Say = print, perceptual: Perceptual | None = None
+    recipe: TokenizerRecipe, run: TokenizerRun, rank: Rank, perceptual: Perceptual | None = None
 ) -> ProbeResult | None:
     """Train, or go on training, until ``recipe.steps``; export the model and probe it.
 
     Parameters
     ----------
-    say
-        Told about the progress, a line at a time; silent off rank zero.
     perceptual
         LPIPS or the like; needed if ``recipe.lpips_weight`` is not zero.
 
@@ -81,58 +80,50 @@ def train_tokenizer(
     DataError
         If a checkpoint cannot be read.
     """
-    if not rank.is_main:
-        say = _silent
     training = TokenizerTraining(recipe, run.seed, rank, len(run.source.ids), perceptual)
     _remember_recipe(recipe, run, rank)
     checkpoint = latest_checkpoint(run.out / "checkpoints")
     if checkpoint is not None:
         training.load_state(*load_checkpoint(checkpoint))
-        say(f"going on from step {training.step}")
+        note(f"going on from step {training.step}")
     elif run.init_from is not None:
         report: InitReport = init_from_taming(training.tokenizer, run.init_from)
-        say(f"{run.init_from}: {report}")
-    _train(training, run, say)
+        note(f"{run.init_from}: {report}")
+    _train(training, run)
     if not rank.is_main:
         return None
     folder = export_tokenizer(training.tokenizer, run.out / "tokenizer")
-    say(f"tokenizer written to {folder}")
     if len(run.source.ids) < 2:
         return None
-    return linear_probe(load_tokenizer(str(folder)), run.source.ids, run.source.plugins, run.seed)
+    tokenizer = load_tokenizer(str(folder))
+    return linear_probe(tokenizer, run.source.ids, run.source.plugins, run.seed, run.probe_counts)
 
 
-def _train(training: TokenizerTraining, run: TokenizerRun, say: Say) -> None:
+def _train(training: TokenizerTraining, run: TokenizerRun) -> None:
     recipe, rank = training.recipe, training.rank
     log = RunLog(run.out, training.step) if rank.is_main else None
     steps = range(training.step, recipe.steps)
-    started, first = time.monotonic(), training.step
     batches = instruction_batches(run.source, run.seed, recipe.batch, training.share, steps, run.workers)
-    for instruction, present in batches:
-        losses = training.train_step(instruction, present)
-        step = training.step
-        if log is not None and (step % recipe.log_every == 0 or step == recipe.steps):
-            rate = (step - first) / (time.monotonic() - started)
-            _report(training, losses, log, say, rate)
-        if rank.is_main and (step % recipe.checkpoint_every == 0 or step == recipe.steps):
-            save_checkpoint(run.out / "checkpoints", step, training.state())
-        if log is not None and (step % recipe.picture_every == 0 or step == recipe.steps):
-            log.plot()
-            write_picture(training.tokenizer, instruction.to(rank.device), run.out / "pictures" / f"step-{step:08d}.png")
+    started = time.monotonic()
+    with progress("Training", recipe.steps * recipe.batch, "samples", training.step * recipe.batch) as bar:
+        for instruction, present in batches:
+            losses = training.train_step(instruction, present)
+            step, last = training.step, training.step == recipe.steps
+            bar.advance(recipe.batch)
+            if log is None:
+                continue
+            if step % recipe.log_every == 0 or last:
+                rate = (step - steps.start) * recipe.batch / (time.monotonic() - started)
+                values = {**training.metrics(losses), "samples_per_s": rate}
+                log.add(step, values)
+                bar.status(f"loss {values['total']:.4f}, perplexity {values.get('perplexity', 0):.0f}")
+            if step % recipe.checkpoint_every == 0 or last:
+                save_checkpoint(run.out / "checkpoints", step, training.state())
+            if step % recipe.picture_every == 0 or last:
+                log.plot()
+                write_picture(training.tokenizer, instruction, run.out / "pictures" / f"step-{step:08d}.png")
     if log is not None:
         log.close()
-
-
-def _report(training: TokenizerTraining, losses: dict[str, Tensor], log: RunLog, say: Say, rate: float) -> None:
-    recipe, step = training.recipe, training.step
-    values = {name: loss.item() for name, loss in losses.items()}
-    if training.usage is not None:
-        values |= {"codebook_share": training.usage.share, "perplexity": training.usage.perplexity}
-    values |= {"samples_per_s": rate * recipe.batch}
-    log.add(step, values)
-    left = (recipe.steps - step) / rate
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-    say(f"step {step}/{recipe.steps}  {shown}  {left / 60:.1f} min left")
 
 
 def export_tokenizer(tokenizer: InstructionTokenizer, folder: Path) -> Path:
@@ -146,7 +137,7 @@ def export_tokenizer(tokenizer: InstructionTokenizer, folder: Path) -> Path:
 @torch.no_grad()
 def write_picture(tokenizer: InstructionTokenizer, instructions: Tensor, path: Path, count: int = 8) -> None:
     """Companded instructions above their reconstructions, mid-grey where there is no damage."""
-    shown = instructions[:count]
+    shown = instructions[:count].to(tokenizer.device)
     rows = [tokenizer.compand(shown), tokenizer(shown).reconstruction.clamp(-1, 1)]
     sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)  # 3×2H×(count·W)
     pixels = ((sheet.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
@@ -169,7 +160,3 @@ def _remember_recipe(recipe: TokenizerRecipe, run: TokenizerRun, rank: Rank) -> 
             )
     elif rank.is_main:
         write_atomically(path, json.dumps(now, indent=2).encode())
-
-
-def _silent(_: str) -> None:
-    """What ranks other than zero say."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from defusion_cli.errors import UsageError, did_you_mean
+from defusion_cli.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class TokenizerRecipe:
             ("batch", self.batch >= 1, "1 or more"),
             ("companding", 0 < self.companding <= 1, "above 0, at most 1"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
-            ("clean_share", 0 <= self.clean_share and self.clean_share + self.mixture_share <= 1, "0 to 1 in all"),
+            ("clean_share", self.clean_share >= 0 and self.clean_share + self.mixture_share <= 1, "0 to 1 in all"),
             ("squared_share", 0 <= self.squared_share <= 1, "0 to 1"),
             ("decoded_share", 0 < self.decoded_share <= 1, "above 0, at most 1"),
             ("log_every", self.log_every >= 1, "1 or more"),
@@ -128,47 +126,3 @@ def preset(name: str) -> TokenizerRecipe:
             "There is no such tokenizer preset.", found=name, accepted=", ".join(PRESETS), fix="--preset default"
         )
     return PRESETS[name]
-
-
-def with_settings(recipe: TokenizerRecipe, settings: Sequence[str]) -> TokenizerRecipe:
-    """`recipe` with ``key=value`` settings; tuples are written 8,16,32.
-
-    Raises
-    ------
-    UsageError
-        If a key is unknown or a value does not parse.
-    """
-    known = {field.name for field in dataclasses.fields(recipe)}
-    changes: dict[str, object] = {}
-    for setting in settings:
-        key, _, text = setting.partition("=")
-        if key not in known:
-            near = did_you_mean(key, known)
-            raise UsageError(
-                "There is no such setting of the tokenizer training.",
-                found=key,
-                accepted=", ".join(sorted(known)),
-                fix=f"did you mean {near}?" if near else None,
-            )
-        changes[key] = _parse(key, text, getattr(recipe, key))
-    return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
-
-
-def _parse(key: str, text: str, current: object) -> object:
-    """`text` as a value of the type of `current`."""
-    try:
-        if isinstance(current, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(current, tuple):
-            return tuple(int(part) for part in text.split(","))
-        if isinstance(current, (int, float)):
-            return type(current)(text)
-    except (KeyError, ValueError):
-        pass
-    accepted = {bool: "true or false", int: "a whole number", float: "a number"}
-    raise UsageError(
-        f"The setting {key} cannot be read.",
-        found=text or "nothing",
-        accepted=accepted.get(type(current), "whole numbers separated by commas"),
-        fix=f"--set {key}={','.join(map(str, current)) if isinstance(current, tuple) else str(current).lower()}",
-    )

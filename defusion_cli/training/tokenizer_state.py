@@ -115,6 +115,8 @@ class TokenizerTraining:
         for adam in (self.generator_adam, self.discriminator_adam):
             adam.param_groups[0]["lr"] = rate
         quantise = self.step >= recipe.codebook_start
+        if self.step == 0 and recipe.codebook_start:
+            self._centre_encodings(instruction)
         if quantise and len(self.recent):
             self._start_codebook()
         self.discriminator.requires_grad_(False)
@@ -139,6 +141,13 @@ class TokenizerTraining:
         self.step += 1
         return {name: loss.detach() for name, loss in losses.items()}
 
+    def metrics(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """The losses of a step and the last known usage of the codebook, as plain numbers."""
+        values = {name: loss.item() for name, loss in losses.items()}
+        if self.usage is not None:
+            values |= {"codebook_share": self.usage.share, "perplexity": self.usage.perplexity}
+        return values
+
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.rank.device.type, torch.bfloat16) if self.recipe.bf16 else nullcontext()
 
@@ -160,9 +169,8 @@ class TokenizerTraining:
             total = total + recipe.lpips_weight * losses["lpips"]
         if "adversarial" in losses:
             last_layer = self.tokenizer.vq.decoder.conv_out.weight
-            total = total + recipe.gan_weight * adaptive_weight(total, losses["adversarial"], last_layer) * (
-                losses["adversarial"]
-            )
+            balance = adaptive_weight(total, losses["adversarial"], last_layer)
+            total = total + recipe.gan_weight * balance * losses["adversarial"]
         weights = {"statistics": recipe.statistics_weight, "presence": recipe.presence_weight, "vq": 1.0}
         return total + sum(weight * losses[name] for name, weight in weights.items() if name in losses)
 
@@ -190,6 +198,20 @@ class TokenizerTraining:
                 points = gather_encodings(output.encoding)
                 self._set_codebook(revive(self.tokenizer.codebook.detach(), self.counts, points, self._rng()))
             self.counts.zero_()
+
+    @torch.no_grad()
+    def _centre_encodings(self, instruction: Tensor) -> None:
+        """Data-dependent start (Salimans and Kingma, NeurIPS 2016): encodings of mean zero and unit variance.
+
+        A fresh encoder maps everything close to one vector; after normalisation its length would be all that the
+        read-outs and the codebook ever see.
+        """
+        encoding = self.tokenizer.vq.encode(self.tokenizer.compand(instruction)).latents.float()
+        everything = gather_encodings(encoding)
+        mean, deviation = everything.mean(0), (everything - everything.mean(0)).square().mean().sqrt()
+        projection = self.tokenizer.vq.quant_conv
+        projection.weight.div_(deviation)
+        projection.bias.sub_(mean).div_(deviation)
 
     def _start_codebook(self) -> None:
         self._set_codebook(kmeans(self.recent, len(self.counts), self._rng()))

@@ -1,0 +1,262 @@
+"""The tokenizer's training: it learns, it resumes to the same bits, and it does not care how it is shared."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from defusion_cli.errors import DefusionError, UsageError
+from defusion_cli.plugins import installed_plugins
+from defusion_cli.tokenizer import load_tokenizer
+from defusion_cli.training.instructions import InstructionSource, instruction_batches
+from defusion_cli.training.launch import Rank
+from defusion_cli.training.settings import set_all
+from defusion_cli.training.tokenizer import TokenizerRun, train_tokenizer
+from defusion_cli.training.tokenizer_config import PRESETS, TokenizerRecipe, preset
+from defusion_cli.training.tokenizer_setup import tokenizer_setup
+from defusion_cli.training.tokenizer_state import TokenizerTraining, learning_rate
+
+ALONE = Rank(0, 1, torch.device("cpu"))
+TINY = TokenizerRecipe(
+    block_out_channels=(4, 4, 8, 8, 8),
+    latent_channels=8,
+    norm_num_groups=2,
+    discriminator_channels=4,
+    ground_px=64,
+    crop_px=32,
+    steps=6,
+    batch=4,
+    bf16=False,
+    warmup_steps=0,
+    codebook_start=2,
+    revive_every=2,
+    gan_start=4,
+    log_every=1,
+    checkpoint_every=3,
+    picture_every=3,
+)
+
+
+def source(*ids: str) -> InstructionSource:
+    """Instructions of the tiny recipe."""
+    return InstructionSource(
+        ids, installed_plugins(), TINY.ground_px, TINY.crop_px, TINY.clean_share, TINY.mixture_share
+    )
+
+
+def batch_of(source: InstructionSource, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One batch of instructions and of what is in them."""
+    return next(instruction_batches(source, 0, count, slice(0, count), range(1)))
+
+
+def metrics(folder: Path) -> dict[tuple[int, str], float]:
+    """Everything that was logged, but the speed."""
+    with (folder / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["name"] != "samples_per_s"]
+    return {(int(row["step"]), row["name"]): float(row["value"]) for row in rows}
+
+
+def test_samples_do_not_depend_on_how_they_are_shared_or_where_one_starts() -> None:
+    rain = source("rain", "noise", "jpeg")
+    whole = list(instruction_batches(rain, 5, 4, slice(0, 4), range(2)))
+    halves = [list(instruction_batches(rain, 5, 4, part, range(2))) for part in (slice(0, 2), slice(2, 4))]
+    for step in range(2):
+        assert torch.equal(torch.cat([half[step][0] for half in halves]), whole[step][0])
+        assert torch.equal(torch.cat([half[step][1] for half in halves]), whole[step][1])
+    resumed = next(instruction_batches(rain, 5, 4, slice(0, 4), range(1, 2)))
+    assert torch.equal(resumed[0], whole[1][0])
+
+
+def test_samples_are_single_mixed_and_clean_in_the_asked_shares() -> None:
+    mixed = dataclasses.replace(source("noise", "jpeg", "haze", "rain"), clean_share=0.2, mixture_share=0.5)
+    present = np.stack([mixed.draw(np.random.default_rng(k))[1] for k in range(200)]).sum(1)
+    assert (present == 0).mean() == pytest.approx(0.2, abs=0.08)
+    assert (present >= 2).mean() == pytest.approx(0.5, abs=0.1)
+    assert present.max() == 3
+
+
+def test_clean_sample_is_exactly_zero() -> None:
+    clean = dataclasses.replace(source("noise"), clean_share=1.0, mixture_share=0.0)
+    residual, present = clean.draw(np.random.default_rng(0))
+    assert residual.shape == (32, 32, 3)
+    assert not residual.any()
+    assert present.tolist() == [0.0]
+
+
+def test_training_reduces_the_loss_on_a_fixed_batch() -> None:
+    recipe = dataclasses.replace(TINY, steps=40, gan_weight=0.0, learning_rate=3e-3)
+    training = TokenizerTraining(recipe, 0, ALONE, 2)
+    instruction, present = batch_of(source("rain", "noise"), 4)
+    losses = [training.train_step(instruction, present) for _ in range(40)]
+    for name in ("reconstruction", "statistics", "presence"):
+        assert losses[-1][name] < 0.8 * losses[0][name], name
+
+
+def test_encodings_start_centred_so_that_tokens_differ() -> None:
+    training = TokenizerTraining(TINY, 0, ALONE, 2)
+    instruction, _ = batch_of(source("rain", "noise"), 4)
+    training._centre_encodings(instruction)
+    with torch.no_grad():
+        encoding = training.tokenizer.vq.encode(training.tokenizer.compand(instruction)).latents
+    per_dimension = encoding.transpose(0, 1).flatten(1)
+    assert per_dimension.mean(1).abs().max() < 1e-3
+    assert per_dimension.square().mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_codebook_starts_from_the_encodings_and_dead_entries_come_back() -> None:
+    training = TokenizerTraining(TINY, 0, ALONE, 2)
+    before = training.tokenizer.codebook.detach().clone()
+    instruction, present = batch_of(source("rain", "noise"), 4)
+    shares = []
+    for _ in range(TINY.steps):
+        values = training.metrics(training.train_step(instruction, present))
+        shares.append(values.get("codebook_share"))
+        if training.step == TINY.codebook_start:
+            assert torch.equal(training.tokenizer.codebook, before), "the codebook rests until it starts"
+            assert len(training.recent) == 2 * 4 * 4
+    assert not torch.equal(training.tokenizer.codebook, before)
+    assert len(training.recent) == 0
+    # All 1,024 entries were replaced by encodings: of a batch of 16 tokens most now choose entries of their own.
+    assert shares[-1] is not None
+    assert shares[-1] >= 8 / 1024
+
+
+def test_adversary_waits_for_its_start() -> None:
+    training = TokenizerTraining(TINY, 0, ALONE, 2)
+    instruction, present = batch_of(source("rain", "noise"), 4)
+    names = [set(training.train_step(instruction, present)) for _ in range(TINY.steps)]
+    assert ["discriminator" in step for step in names] == [step >= TINY.gan_start for step in range(TINY.steps)]
+    assert ["adversarial" in step for step in names] == [step >= TINY.gan_start for step in range(TINY.steps)]
+    assert ["vq" in step for step in names] == [step >= TINY.codebook_start for step in range(TINY.steps)]
+
+
+def test_perceptual_distance_is_used_when_it_has_a_weight() -> None:
+    calls = []
+
+    def distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        calls.append((float(x.detach().min()), float(y.max())))
+        return (x - y).square()
+
+    recipe = dataclasses.replace(TINY, lpips_weight=0.5)
+    training = TokenizerTraining(recipe, 0, ALONE, 2, distance)
+    losses = training.train_step(*batch_of(source("rain", "noise"), 4))
+    assert losses["lpips"] > 0
+    assert 0 <= calls[0][0] <= calls[0][1] <= 1
+
+
+def test_interrupted_run_continues_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    instructions = source("noise", "jpeg")
+    whole, cut = (
+        TokenizerRun(tmp_path / name, instructions, seed=3, workers=0, probe_counts=(4, 2)) for name in ("whole", "cut")
+    )
+    train_tokenizer(TINY, whole, ALONE)
+    first_half = TokenizerTraining(TINY, 3, ALONE, 2)
+    _stop_after(first_half, cut, 3)
+    train_tokenizer(TINY, cut, ALONE)
+    expected, found = (load_tokenizer(str(run.out / "tokenizer")).state_dict() for run in (whole, cut))
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+    later = {key: value for key, value in metrics(whole.out).items() if key[0] > 3}
+    assert {key: value for key, value in metrics(cut.out).items() if key[0] > 3} == later
+
+
+def _stop_after(training: TokenizerTraining, run: TokenizerRun, steps: int) -> None:
+    """What a run that was killed after its checkpoint leaves behind."""
+    from defusion_cli.training.checkpoint import save_checkpoint
+
+    for batch in instruction_batches(run.source, run.seed, TINY.batch, training.share, range(steps)):
+        training.train_step(*batch)
+    save_checkpoint(run.out / "checkpoints", training.step, training.state())
+
+
+def test_run_leaves_model_metrics_pictures_and_recipe(tmp_path: Path) -> None:
+    run = TokenizerRun(tmp_path, source("haze", "noise"), workers=0, probe_counts=(4, 2))
+    result = train_tokenizer(TINY, run, ALONE)
+    assert result is not None
+    assert result.ids == ("haze", "noise")
+    assert (tmp_path / "tokenizer" / "config.json").is_file()
+    assert (tmp_path / "curve.png").is_file()
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["step-00000003.png", "step-00000006.png"]
+    assert json.loads((tmp_path / "recipe.json").read_text())["plugins"] == ["haze", "noise"]
+    assert metrics(tmp_path)[6, "perplexity"] > 1
+    with pytest.raises(UsageError, match=r"other settings.*\n.*learning_rate"):
+        train_tokenizer(dataclasses.replace(TINY, learning_rate=1e-5), run, ALONE)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_takes_a_step_with_a_small_network(name: str) -> None:
+    recipe = set_all(preset(name), ["block_out_channels=32,32,32,32,32", "crop_px=32", "ground_px=64", "batch=2"])
+    training = TokenizerTraining(recipe, 0, ALONE, 2)
+    small = dataclasses.replace(source("rain", "noise"), ground_px=64, crop_px=32)
+    losses = training.train_step(*batch_of(small, 2))
+    assert torch.isfinite(losses["total"])
+
+
+def test_paper_preset_is_the_supplement() -> None:
+    recipe = preset("paper")
+    assert (recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.batch) == (4.5e-6, 0.5, 0.9, 8)
+    assert (recipe.commitment, recipe.gan_weight, recipe.crop_px) == (1.0, 0.8, 224)
+    assert (recipe.statistics_weight, recipe.presence_weight, recipe.decoded_share) == (0.0, 0.0, 1.0)
+    assert learning_rate(recipe, 0) == learning_rate(recipe, 400_000) == 4.5e-6
+
+
+def test_default_rate_warms_up_and_falls_to_a_hundredth() -> None:
+    recipe = preset("default")
+    assert learning_rate(recipe, 0) == pytest.approx(recipe.learning_rate / recipe.warmup_steps)
+    assert learning_rate(recipe, recipe.warmup_steps) == pytest.approx(recipe.learning_rate)
+    assert learning_rate(recipe, recipe.steps) == pytest.approx(recipe.learning_rate / 100)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["crop_px=100"], "crop_px"),
+        (["stepz=5"], "steps"),
+        (["steps=many"], "whole number"),
+        (["steps=0"], "1 or more"),
+        (["bf16=maybe"], "true or false"),
+        (["companding=2"], "at most 1"),
+    ],
+)
+def test_bad_settings_are_explained(settings: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        tokenizer_setup("default", settings, tmp_path)
+
+
+def test_bad_names_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"accepted: default, paper"):
+        tokenizer_setup("papre", [], tmp_path)
+    with pytest.raises(DefusionError, match="did you mean rain"):
+        tokenizer_setup("default", [], tmp_path, plugin_ids=["rian"])
+    with pytest.raises(DefusionError, match=r"missing\.ckpt does not exist"):
+        tokenizer_setup("paper", [], tmp_path, init_from=tmp_path / "missing.ckpt")
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """The command line under torchrun with two gloo processes gives the losses of one process."""
+    settings = {**dataclasses.asdict(TINY), "checkpoint_every": 100}
+    flags = ["--plugin", "noise", "--plugin", "rain"]
+    for name, value in settings.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        flags += ["--set", f"{name}={text}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for out, gpus in (("one", "0"), ("two", "2")):
+        command = [sys.executable, "-m", "defusion_cli", "train-tokenizer", *flags]
+        command += ["--out", str(tmp_path / out), "--gpus", gpus]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == str(tmp_path / out / "tokenizer")
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert one.keys() == two.keys()
+    # The first steps differ by rounding only; an entry that flips between two equally near ones may come later.
+    for key in [key for key in one if key[0] <= 2]:
+        assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), key
