@@ -16,15 +16,29 @@ def train(
             help="Clean photographs, damaged on the fly; or ID=FOLDER with degraded/ and clean/ inside. Repeatable.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on.")] = Path("runs/defusion"),
-    preset: Annotated[str, typer.Option(help="default: a CPU in hours. paper: the supplement, eight A100.")] = "default",
-    val: Annotated[Path | None, typer.Option(help="Folder of photographs to score on, at most 8 are used.")] = None,
-    plugin: Annotated[list[str] | None, typer.Option(help="Degradation to train; repeatable. Default: all.")] = None,
-    tokenizer: Annotated[str, typer.Option(help="default, or the folder that train-tokenizer wrote.")] = "default",
-    init_from: Annotated[Path | None, typer.Option(help="Start from a local diffusers U-Net folder.")] = None,
-    gpus: Annotated[int, typer.Option(min=0, max=64, help="Processes a node, through torchrun; 0: just this one.")] = 0,
-    nodes: Annotated[int, typer.Option(min=1, max=4096, help="Machines; 1 … 4096.")] = 1,
-    rdzv_endpoint: Annotated[str | None, typer.Option(help="HOST:PORT of the first machine.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Run folder; an interrupted run in it goes on.")] = Path(
+        "runs/defusion"
+    ),
+    preset: Annotated[
+        str, typer.Option(metavar="default|paper", help="default: a CPU in hours. paper: the supplement, eight A100.")
+    ] = "default",
+    val: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of photographs to score on, at most 8 are used.")
+    ] = None,
+    plugin: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Degradation to train; repeatable. Default: all.")
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(metavar="FOLDER", help="default, or the folder that train-tokenizer wrote.")
+    ] = "default",
+    init_from: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Start from a local diffusers U-Net folder.")
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option(min=0, max=64, metavar="N", help="Processes a node, through torchrun; 0: just this one.")
+    ] = 0,
+    nodes: Annotated[int, typer.Option(min=1, max=4096, metavar="N", help="Machines; 1 … 4096.")] = 1,
+    rdzv_endpoint: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where several machines meet.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. steps=5000.")
     ] = None,
@@ -40,7 +54,14 @@ def train(
 
     cluster = Cluster(gpus, nodes, rdzv_endpoint)
     config, run = diffusion_setup(
-        preset, settings or [], data or [], out, val=val, plugin_ids=plugin or [], tokenizer=tokenizer, init_from=init_from
+        preset,
+        settings or [],
+        data or [],
+        out,
+        val=val,
+        plugin_ids=plugin or [],
+        tokenizer=tokenizer,
+        init_from=init_from,
     )
     if dry_run:
         print_json("train", describe(config, run, cluster.processes))
@@ -51,7 +72,7 @@ def train(
     from defusion_cli.training.diffusion import train_diffusion
 
     with join_cluster() as rank:
-        note(f"{rank.count} process(es) on {rank.device.type}, global batch {config.phase(0).batch}, {config.steps} steps")
+        note(f"{rank.count} process(es), {rank.device.type}; batch {config.phase(0).batch}, {config.steps} steps")
         folder = train_diffusion(config, run, rank)
     if folder is not None:
         result(str(folder))

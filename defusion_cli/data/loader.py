@@ -29,7 +29,7 @@ class _Views(Dataset[tuple[int, View]]):
     def __init__(self, maker: ViewMaker, seed: int, crop_at: Callable[[int], int]) -> None:
         self.maker, self.seed, self.crop_at = maker, seed, crop_at
 
-    def __getitem__(self, index: tuple[int, int]) -> tuple[int, View]:  # type: ignore[override]
+    def __getitem__(self, index: tuple[int, int]) -> tuple[int, View]:
         cv2.setNumThreads(1)  # workers share the cores with the training itself
         step, number = index
         return number, self.maker.draw(np.random.default_rng([self.seed, step, number]), self.crop_at(step))
@@ -71,14 +71,14 @@ def view_batches(
     """
     loader: DataLoader[tuple[int, View]] = DataLoader(
         _Views(maker, seed, crop_at),
-        batch_sampler=_Numbers(steps, share_at),  # type: ignore[arg-type]
+        batch_sampler=_Numbers(steps, share_at),
         num_workers=workers,
         collate_fn=_collate,
         prefetch_factor=4 if workers else None,
         # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.
         multiprocessing_context="spawn" if workers else None,
     )
-    yield from loader  # type: ignore[misc]
+    yield from loader
 
 
 def _collate(items: Sequence[tuple[int, View]]) -> Batch:

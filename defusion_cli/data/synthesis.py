@@ -121,14 +121,18 @@ class ViewMaker:
         crops = [_crop_origin(lq.shape, crop_px, rng) for _ in range(self.config.crops_per_view)]
         cut = [(lq[t : t + crop_px, x : x + crop_px], target[t : t + crop_px, x : x + crop_px]) for t, x in crops]
         return View(
-            _stack([a for a, _ in cut]), _stack([b for _, b in cut]), _stack([thumbnail])[0], shown, int(rng.integers(2**31))
+            _stack([a for a, _ in cut]),
+            _stack([b for _, b in cut]),
+            _stack([thumbnail])[0],
+            shown,
+            int(rng.integers(2**31)),
         )
 
     def _synthesised(
         self, photo: Photo, rng: np.random.Generator, crop_px: int
     ) -> tuple[Image, Image, tuple[str, ...]]:
         clean = self._clean_view(photo, rng, crop_px)
-        task = draw_task(self.ids, self.config, self.plugins, rng)
+        task = draw_task(photo.ids or self.ids, self.config, self.plugins, rng)
         recipe = draw_recipe(task.damage, self.plugins, rng)
         # Input and target must share one depth map, so it is estimated here, once, from the clean view.
         scene = Scene(pseudo_depth(clean, rng) if needs_depth(recipe, self.plugins) else None)
@@ -156,6 +160,8 @@ class ViewMaker:
     def _paired(self, photo: Photo, rng: np.random.Generator, crop_px: int) -> tuple[Image, Image, tuple[str, ...]]:
         assert photo.damaged is not None
         clean, damaged = _read(photo.clean), _read(photo.damaged)
+        if photo.centre_crop:
+            clean = centre_crop(clean, damaged.shape)
         if clean.shape != damaged.shape:
             raise DataError(
                 f"{photo.damaged} and {photo.clean} differ in size.",
@@ -170,12 +176,18 @@ class ViewMaker:
             )
         top, left = _crop_origin(clean.shape, self.config.view_px, rng)
         window = np.s_[top : top + self.config.view_px, left : left + self.config.view_px]
-        shown = () if rng.random() < self.config.blind_share else (photo.degradation,)
+        shown = () if rng.random() < self.config.blind_share else tuple(physical_order(photo.ids, self.plugins))
         return damaged[window], clean[window], shown
 
 
 def _read(path: object) -> Image:
     return read_pixels(path)  # type: ignore[arg-type]
+
+
+def centre_crop(image: Image, shape: Sequence[int]) -> Image:
+    """The centre of `image` of the given height and width, or as much of it as there is."""
+    top, left = max(image.shape[0] - shape[0], 0) // 2, max(image.shape[1] - shape[1], 0) // 2
+    return image[top : top + shape[0], left : left + shape[1]]
 
 
 def _crop_origin(shape: tuple[int, ...], side: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def _start_as_identity(model: nn.Module) -> None:
     """y₀ = 0 at first, and y_t unheard: at t = T it is pure noise and would drown the faint traces in x_LQ."""
     nn.init.zeros_(model.conv_out.weight)  # type: ignore[union-attr, arg-type]
     nn.init.zeros_(model.conv_out.bias)  # type: ignore[union-attr, arg-type]
-    model.conv_in.weight.data[:, :OUT_CHANNELS] = 0  # type: ignore[union-attr, index, operator]
+    model.conv_in.weight.data[:, :OUT_CHANNELS] = 0  # type: ignore[union-attr, operator]
 
 
 @dataclass
@@ -100,7 +100,9 @@ def init_from(model: nn.Module, folder: Path) -> InitReport:
             report.fresh.append(name)
     report.unused = sorted(given)
     if not report.loaded:
-        raise DataError(f"Nothing in {path} fits this backbone.", fix="check --set backbone_options against its config.json")
+        raise DataError(
+            f"Nothing in {path} fits this backbone.", fix="check --set backbone_options against its config.json"
+        )
     return report
 
 

@@ -1,6 +1,6 @@
 """`DefusionPipeline`: U-Net, instruction tokenizer and noise schedule, on disk in diffusers' layout.
 
-    photo, damaged = x_LQ;  instruction v = D(g) − g  →  tokens  →  ŷ₀ = damage  →  x̂_HQ = x_LQ − ŷ₀
+photo, damaged = x_LQ;  instruction v = D(g) − g  →  tokens  →  ŷ₀ = damage  →  x̂_HQ = x_LQ − ŷ₀
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor, nn
+
+from defusion_cli.diffusion.schedule import precondition
 
 THUMBNAIL_PX = 64
 """Side of the view of the whole photograph that every tile is given."""
@@ -99,7 +101,8 @@ class DefusionPipeline(DiffusionPipeline):
         scheduler.set_timesteps(steps, device=lq.device)
         y: Tensor = noise
         for index, t in enumerate(scheduler.timesteps):
-            estimate = self._predict(torch.cat([y, x], dim=1), t.expand(n), tokens, view)
+            seen = precondition(scheduler, y, t.expand(n))
+            estimate = self._predict(torch.cat([seen, x], dim=1), t.expand(n), tokens, view)
             # The scheduler divides by σ_t²; the last step returns the estimate itself.
             last = index == len(scheduler.timesteps) - 1
             y = estimate * scale if last else scheduler.step(estimate * scale, int(t), y, eta=0.0).prev_sample
@@ -142,14 +145,14 @@ class DefusionPipeline(DiffusionPipeline):
             ``"pil"``, ``"np"`` (N×H×W×3) or ``"pt"`` (N×3×H×W).
         """
         if isinstance(image, PillowImage.Image):
-            image = np.asarray(image.convert("RGB"), np.float32) / 255
+            image = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
         if isinstance(image, np.ndarray):
             image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
         lq = image.to(self.device, torch.float32)
-        is_tokens = isinstance(instruction, Tensor) and instruction.ndim == 3
-        tokens = instruction if is_tokens else self.encode_instruction(instruction)
+        ready = isinstance(instruction, Tensor) and instruction.ndim == 3
+        tokens = torch.as_tensor(instruction) if ready else self.encode_instruction(instruction)
         noise = torch.randn(lq.shape, generator=generator).to(lq.device)
-        restored = (lq - self.damage(lq, tokens.to(lq.device), noise, num_inference_steps)).clamp(0, 1).cpu()
+        restored: Any = (lq - self.damage(lq, tokens.to(lq.device), noise, num_inference_steps)).clamp(0, 1).cpu()
         if output_type != "pt":
             restored = restored.permute(0, 2, 3, 1).numpy()
         if output_type == "pil":

@@ -34,3 +34,15 @@ def diffuse(scheduler: DDIMScheduler, y0: Tensor, noise: Tensor, timestep: Tenso
     """
     alpha_bar = scheduler.alphas_cumprod.to(y0.device, torch.float32)[timestep][:, None, None, None]
     return alpha_bar.sqrt() * y0 + (1 - alpha_bar).clamp(min=0).sqrt() * noise
+
+
+def precondition(scheduler: DDIMScheduler, y_t: Tensor, timestep: Tensor) -> Tensor:
+    """α_t y_t, what the network is shown of y_t (N×C×H×W, N time steps).
+
+    It is the linear least-squares estimate of a unit-variance y₀ from y_t (α² + σ² = 1), the c_in of Karras et al.
+    (NeurIPS 2022) for this process. At t = T, where y_T is pure noise that knows nothing of y₀, it is exactly zero:
+    fed as it is, that noise drowns the faint traces of noise, JPEG or blur in x_LQ, and the network spends its
+    first thousand steps on learning to ignore it.
+    """
+    alpha_bar = scheduler.alphas_cumprod.to(y_t.device, torch.float32)[timestep][:, None, None, None]
+    return alpha_bar.sqrt() * y_t

@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         # Small residual branches: without normalisation a deep sum of full-sized ones does not start to learn.
         self.conv2.weight.data.mul_(0.2)
         for parameter in (self.conv1.bias, self.conv2.bias, self.film.weight, self.film.bias):
-            nn.init.zeros_(parameter)
+            nn.init.zeros_(parameter)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
@@ -151,7 +151,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         # phases of one channel side by side, hence the factor 4.
         self.conv_in.weight.data[:, : 4 * in_channels // 2] = 0
         for layer in (*self.shrink, *self.grow):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")  # type: ignore[arg-type]
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
@@ -198,7 +198,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, 2 ** len(self.down)), 2))
         skips = []
         for level, stack in enumerate(self.down):
-            for block in stack:  # type: ignore[union-attr]
+            for block in stack:  # type: ignore[attr-defined]
                 x = block(x, condition)
             if level < len(self.shrink):
                 skips.append(x)
@@ -206,7 +206,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         x = self.middle(self.attention(x, tokens), condition)
         for level in reversed(range(len(self.up))):
             x = F.pixel_shuffle(self.grow[level](x), 2) + skips[level]
-            for block in self.up[level]:  # type: ignore[union-attr]
+            for block in self.up[level]:  # type: ignore[attr-defined]
                 x = block(x, condition)
         y0 = F.pixel_shuffle(self.conv_out(x), 2)[:, :, :height, :width]
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0,)

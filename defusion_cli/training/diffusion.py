@@ -26,7 +26,7 @@ from defusion_cli.data.sources import PhotoSource
 from defusion_cli.data.synthesis import ViewMaker
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.pipeline import DefusionPipeline, use_bfloat16
-from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler
+from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler, precondition
 from defusion_cli.errors import DefusionError, UsageError
 from defusion_cli.files import write_atomically
 from defusion_cli.plugins.compose import Plugins
@@ -40,7 +40,7 @@ from defusion_cli.training.log import RunLog
 from defusion_cli.training.validation import Validation
 
 _ERROR_FLOOR = 1e-4
-"""Mean square error, in [−1, 1] units, below which `psnr` stops rewarding: 46 dB."""
+"""Mean square error, in [−1, 1] units, below which `rmse` and `psnr` hardly reward: 46 dB."""
 
 _MOST_SKIPPED = 20
 
@@ -84,7 +84,7 @@ class DiffusionTraining:
         self.config, self.rank, self.step = config, rank, 0
         torch.manual_seed(config.seed)
         self.model = make_backbone(config.backbone, config.backbone_options).to(rank.device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(memory_format=torch.channels_last)
         self.init_report = init_from(self.model, run.init_from) if run.init_from else None
         self.ema = Ema(self.model, config.ema_decay)
         self.optimiser = torch.optim.AdamW(
@@ -92,7 +92,7 @@ class DiffusionTraining:
         )
         self.scheduler: DDIMScheduler = make_scheduler()
         self.bank = InstructionBank(
-            run.tokenizer.to(rank.device),  # type: ignore[arg-type]
+            run.tokenizer.to(rank.device),
             run.plugins,
             config.seed,
             config.instruction_slots,
@@ -148,14 +148,18 @@ class DiffusionTraining:
         half = torch.autocast(kind, torch.bfloat16) if use_bfloat16(kind) else nullcontext()
         with half:
             estimate = self.forward(
-                torch.cat([y_t, lq], dim=1).contiguous(memory_format=torch.channels_last),
+                torch.cat([precondition(self.scheduler, y_t, timestep.to(device)), lq], dim=1).contiguous(
+                    memory_format=torch.channels_last
+                ),
                 timestep.to(device),
                 tokens.to(device).repeat_interleave(k, dim=0),
                 added_cond_kwargs={"thumbnail": view.repeat_interleave(k, dim=0)},
                 return_dict=False,
             )[0]
         error = (estimate.float() - y0).square().mean(dim=(1, 2, 3))
-        return (error + _ERROR_FLOOR).log().mean() if config.loss == "psnr" else error.mean()
+        if config.loss == "mse":
+            return error.mean()
+        return (error + _ERROR_FLOOR).sqrt().mean() if config.loss == "rmse" else (error + _ERROR_FLOOR).log().mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
         """ε and t of the crops of some views, each from a generator of its own."""
@@ -204,7 +208,7 @@ class DiffusionTraining:
         unet = make_backbone(self.config.backbone, self.config.backbone_options).to(self.rank.device)
         unet.load_state_dict(self.model.state_dict())
         self.ema.copy_to(unet)
-        unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        unet.to(memory_format=torch.channels_last)
         return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), self.config.damage_scale)
 
 
@@ -269,7 +273,9 @@ def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar) -> None:
             scores = check.run(training.pipeline(), training.bank, run.out / "pictures" / f"step-{step:08d}.jpg")
             log.add(step, {f"gain/{name}": score.gain for name, score in scores.items()})
             log.plot()
-            bar.note(f"step {step}: " + "  ".join(f"{name} {score.gain:+.2f}" for name, score in scores.items()) + " dB")
+            bar.note(
+                f"step {step}: " + "  ".join(f"{name} {score.gain:+.2f}" for name, score in scores.items()) + " dB"
+            )
     if log is not None:
         log.close()
 

@@ -58,7 +58,9 @@ class DiffusionConfig:
     pure_noise_share
         Share of samples at t = T, where the one-step estimate lives.
     loss
-        ``psnr``: log of the mean square error of a crop, so that faint and strong damage weigh alike.
+        ``rmse``: root mean square error of a crop, so that faint damage is heard beside strong.
+        ``psnr``: its logarithm, which weighs all damage alike, but makes a fresh network afraid of removing
+        anything (crops without shown damage outweigh all others: +0.04 dB on noise after 500 steps).
         ``mse``: mean square error of y₀, the paper's.
     damage_scale
         See `DefusionPipeline`.
@@ -93,7 +95,7 @@ class DiffusionConfig:
     grad_clip: float = 1.0
     ema_decay: float = 0.999
     pure_noise_share: float = 0.75
-    loss: str = "psnr"
+    loss: str = "rmse"
     damage_scale: float = 3.0
     ground_kind: str = "visual"
     instruction_slots: int = 64
@@ -112,7 +114,9 @@ class DiffusionConfig:
         if self.backbone not in BACKBONES:
             raise UsageError("There is no such backbone.", found=self.backbone, accepted=", ".join(BACKBONES))
         if not self.phases or self.phases[-1].until < 1:
-            raise UsageError("The last phase must end at 1.", accepted='phases = [{until = 1.0, crop_px = 64, batch = 32}]')
+            raise UsageError(
+                "The last phase must end at 1.", accepted="phases = [{until = 1.0, crop_px = 64, batch = 32}]"
+            )
         for phase in self.phases:
             if phase.batch % self.synthesis.crops_per_view:
                 each = self.synthesis.crops_per_view
@@ -145,7 +149,7 @@ class DiffusionConfig:
         return self.lr_min + (self.lr - self.lr_min) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-LOSSES = ("psnr", "mse")
+LOSSES = ("rmse", "psnr", "mse")
 BACKBONES = ("small", "unet2d")
 
 _PAPER_UNET: dict[str, object] = {

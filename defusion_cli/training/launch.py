@@ -36,7 +36,9 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.nodes > 1 and not self.rdzv_endpoint:
-            raise UsageError("Several nodes need a place to meet.", fix="--rdzv-endpoint HOST:29500, the same on every node")
+            raise UsageError(
+                "Several nodes need a place to meet.", fix="--rdzv-endpoint HOST:29500, the same on every node"
+            )
         if self.nodes > 1 and not self.gpus:
             raise UsageError("--nodes goes with --gpus.", fix="--gpus 8, the number of GPUs in each node")
 

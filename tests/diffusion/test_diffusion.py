@@ -10,6 +10,7 @@ from PIL import Image
 
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, diffuse, make_scheduler, make_thumbnail
 from defusion_cli.diffusion.backbone import init_from, make_backbone
+from defusion_cli.diffusion.schedule import precondition
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.tokenizer import InstructionTokenizer
 
@@ -39,7 +40,9 @@ def test_a_fresh_backbone_sees_no_damage_and_no_noise():
     out = unet(torch.cat([torch.randn_like(lq), lq], 1), torch.tensor([999, 10]), tokens).sample
     assert out.shape == lq.shape and not out.any()
     torch.nn.init.normal_(unet.conv_out.weight)
-    one, two = (unet(torch.cat([torch.randn_like(lq), lq], 1), torch.tensor([999, 10]), tokens).sample for _ in range(2))
+    one, two = (
+        unet(torch.cat([torch.randn_like(lq), lq], 1), torch.tensor([999, 10]), tokens).sample for _ in range(2)
+    )
     assert one.any() and torch.equal(one, two)  # whatever y_t is
 
 
@@ -75,11 +78,20 @@ def test_the_schedule_ends_in_pure_noise_and_keeps_variance():
     assert torch.allclose(at.std(dim=(1, 2, 3)), torch.ones(4), atol=0.05)
 
 
+def test_the_network_sees_nothing_of_pure_noise():
+    scheduler, y = make_scheduler(), torch.randn(3, 3, 8, 8)
+    seen = precondition(scheduler, y, torch.tensor([0, 500, 999]))
+    assert not seen[2].any() and torch.allclose(seen[0], y[0], atol=1e-3)
+    assert 0.1 < float(seen[1].std() / y[1].std()) < 0.9
+
+
 def test_one_step_is_the_networks_estimate_and_steps_are_reported(pipeline):
     lq, tokens = torch.rand(1, 3, 16, 16), torch.randn(1, 4, 32)
     noise, seen = torch.randn_like(lq), []
     damage = pipeline.damage(lq, tokens, noise, steps=1, on_step=seen.append)
-    direct = pipeline._predict(torch.cat([noise, 2 * lq - 1], 1), torch.tensor([999]), tokens, 2 * make_thumbnail(lq) - 1)
+    direct = pipeline._predict(
+        torch.cat([torch.zeros_like(lq), 2 * lq - 1], 1), torch.tensor([999]), tokens, 2 * make_thumbnail(lq) - 1
+    )
     assert torch.allclose(damage, direct / 2, atol=1e-6)
     pipeline.damage(lq, tokens, noise, steps=5, on_step=seen.append)
     assert seen == [1, 1, 2, 3, 4, 5]

@@ -72,7 +72,11 @@ def test_the_average_follows_the_weights():
 def test_torchrun_starts_one_process_a_gpu_on_every_node(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     one = torchrun_command(Cluster(8), ["train", "--data", "x"])
-    assert "--nproc-per-node=8" in one and "--standalone" in one and one[-5:] == ["-m", "defusion_cli", "train", "--data", "x"]
+    assert (
+        "--nproc-per-node=8" in one
+        and "--standalone" in one
+        and one[-5:] == ["-m", "defusion_cli", "train", "--data", "x"]
+    )
     many = torchrun_command(Cluster(8, 4, "head:29500"), ["train"])
     assert {"--nnodes=4", "--rdzv-endpoint=head:29500", "--rdzv-backend=c10d"} <= set(many)
     assert Cluster(8, 4, "head:29500").processes == 32

@@ -66,7 +66,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_run(out: Path, photos: Path, tokenizer: InstructionTokenizer, ids: tuple[str, ...] = ("noise", "haze")) -> DiffusionRun:
+def make_run(
+    out: Path, photos: Path, tokenizer: InstructionTokenizer, ids: tuple[str, ...] = ("noise", "haze")
+) -> DiffusionRun:
     validation = sorted(photos.iterdir())[:1]
     return DiffusionRun(out, [parse_source(str(photos))], ids, installed_plugins(), tokenizer, validation)
 
@@ -92,7 +94,7 @@ def test_training_lowers_the_loss(tmp_path, photos, tokenizer):
     config = replace(TINY, steps=40, phases=(Phase(1.0, 32, 16),), save_every=40, validate_every=1000)
     train_diffusion(config, make_run(tmp_path, photos, tokenizer, ("haze",)), ALONE)
     curve = losses(tmp_path)
-    assert np.mean(curve[-8:]) < np.mean(curve[:8]) - 0.3
+    assert np.mean(curve[-8:]) < 0.85 * np.mean(curve[:8])
 
 
 def test_an_interrupted_run_continues_to_the_same_weights(tmp_path, photos, tokenizer):
@@ -126,7 +128,8 @@ def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     widths = "8,8"
     common = [
-        "train", "--data", str(photos), "--tokenizer", str(tmp_path / "tokenizer"), "--plugin", "noise", "--plugin", "haze",
+        "train", "--data", str(photos), "--tokenizer", str(tmp_path / "tokenizer"),
+        "--plugin", "noise", "--plugin", "haze",
         "--set", "phases=32x8", "--set", "steps=4", "--set", "warmup=1", "--set", "log_every=1", "--set", "workers=0",
         "--set", "synthesis.view_px=64", "--set", "synthesis.crops_per_view=2", "--set", "instruction_slots=2",
         "--set", f"backbone_options.widths={widths}", "--set", "backbone_options.blocks=1,1",
@@ -216,7 +219,9 @@ def test_phases_and_batch_settings():
     assert {phase.batch for phase in diffusion_config("paper", ["batch=8"]).phases} == {8}
 
 
-@pytest.mark.parametrize("setting", ["stepz=1", "steps=many", "batch=-1", "phases=64by3", "steps", "loss=l7", "batch=3"])
+@pytest.mark.parametrize(
+    "setting", ["stepz=1", "steps=many", "batch=-1", "phases=64by3", "steps", "loss=l7", "batch=3"]
+)
 def test_bad_settings_are_explained(setting):
     with pytest.raises(UsageError):
         diffusion_config("default", [setting])
