@@ -1,0 +1,1 @@
+"""Scores of restored photographs, with the protocol beside every number. pyiqa is imported nowhere else."""

@@ -1,0 +1,180 @@
+"""How a number is computed, written down so that it can be printed beside the number.
+
+PSNR and SSIM of one pair differ by decibels between papers: RGB or luma, one of two lumas, rounded or not, cropped or
+not, one of two windows. The protocols of the papers were read from their published evaluation code, which `source`
+names; where that code was not at hand, there is no protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from defusion_cli.errors import UsageError, did_you_mean
+
+Colour = Literal["rgb", "y-full", "y-studio"]
+Window = Literal["gaussian", "uniform"]
+Pooling = Literal["none", "blocks", "adaptive"]
+Crop = Literal["none", "multiple-of-4", "reference-centre"]
+FidMode = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
+
+_COLOURS = {
+    "rgb": "RGB",
+    "y-full": "Y full range (0.299 R + 0.587 G + 0.114 B)",
+    "y-studio": "Y studio range 16–235 (BT.601, MATLAB rgb2ycbcr)",
+}
+_WINDOWS = {"gaussian": "Gaussian window 11×11, σ 1.5", "uniform": "uniform window 7×7, sample covariance"}
+_POOLINGS = {
+    "none": "",
+    "blocks": "; averaged over blocks to about 256 px first",
+    "adaptive": "; adaptively averaged to about 256 px first",
+}
+_CROPS = {
+    "none": "whole picture",
+    "multiple-of-4": "right and bottom cut to a multiple of 4",
+    "reference-centre": "reference cut to the size of the picture, about its centre",
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that changes a number.
+
+    Attributes
+    ----------
+    name
+        As given to ``--protocol``, with the data set for the papers' protocols.
+    psnr_colour, ssim_colour
+        What PSNR and SSIM compare.
+    rounded
+        True if luma is rounded to whole 8-bit levels first.
+    eps
+        Added to the mean squared error (of pictures in [0, 1]) in PSNR; pyiqa's 1e-8 caps PSNR at 80 dB.
+    window
+        Local statistics of SSIM: Gaussian 11×11 with σ = 1.5 (Wang et al. 2004), or scikit-image's default.
+    pooling
+        Whether SSIM looks at a smaller copy: the size is divided by round(min(H, W) / 256).
+    non_negative
+        True if negative local structure counts as zero, as in pyiqa.
+    crop
+        What is cut off before PSNR and SSIM; "reference-centre" is for all metrics.
+    fid_mode
+        How pictures are resized for Inception.
+    source
+        Where this was read.
+    """
+
+    name: str
+    psnr_colour: Colour = "rgb"
+    ssim_colour: Colour = "rgb"
+    rounded: bool = False
+    eps: float = 0.0
+    window: Window = "gaussian"
+    pooling: Pooling = "none"
+    non_negative: bool = False
+    crop: Crop = "none"
+    fid_mode: FidMode = "clean"
+    source: str = ""
+
+    def psnr_text(self) -> str:
+        """Definition of PSNR in words."""
+        cap = ", 1e-8 added to the error" if self.eps else ""
+        return f"{self._colour_text(self.psnr_colour)}{cap}; {_CROPS[self.crop]}"
+
+    def ssim_text(self) -> str:
+        """Definition of SSIM in words."""
+        floor = ", negative structure as zero" if self.non_negative else ""
+        rest = f"{_WINDOWS[self.window]}{floor}{_POOLINGS[self.pooling]}; {_CROPS[self.crop]}"
+        return f"{self._colour_text(self.ssim_colour)}; {rest}"
+
+    def fid_text(self) -> str:
+        """Definition of FID in words."""
+        return f"InceptionV3 pool3, 2048 features, mode {self.fid_mode}"
+
+    def _colour_text(self, colour: Colour) -> str:
+        rounded = ", rounded to 8 bits" if self.rounded and colour != "rgb" else ""
+        return _COLOURS[colour] + rounded
+
+
+GENERAL = {
+    "pyiqa": Protocol(
+        "pyiqa", ssim_colour="y-full", rounded=True, eps=1e-8, non_negative=True, source="pyiqa 0.1.16, its defaults"
+    ),
+    "rgb": Protocol("rgb", source="RGB, as scikit-image computes it"),
+    "y": Protocol("y", psnr_colour="y-studio", ssim_colour="y-studio", source="luma as in MATLAB and BasicSR"),
+}
+"""Protocols for any folder. The first is the default: a name means what it means in pyiqa."""
+
+_Y = replace(GENERAL["y"], fid_mode="legacy_pytorch")
+_RGB = replace(GENERAL["rgb"], fid_mode="legacy_pytorch")
+
+
+def _snow100k(size: str) -> Protocol:
+    return replace(_Y, name=f"snow100k-{size}", source="WeatherDiffusion, calculate_psnr_ssim.py")
+
+
+PAPER = {
+    protocol.name: protocol
+    for protocol in (
+        replace(_RGB, name="gopro", source="NAFNet and Restormer (evaluate_gopro_hide.m)"),
+        replace(_RGB, name="dpdd", window="uniform", source="Restormer, Defocus_Deblurring/utils.py"),
+        _snow100k("s"),
+        _snow100k("m"),
+        _snow100k("l"),
+        replace(
+            _RGB, name="sots-indoor", pooling="adaptive", crop="reference-centre", source="DehazeFormer, test.py"
+        ),
+        replace(_RGB, name="sots-outdoor", pooling="adaptive", source="DehazeFormer, test.py"),
+        replace(_Y, name="raindrop", crop="multiple-of-4", source="later papers (WeatherDiffusion); luma unrounded"),
+        replace(
+            _Y,
+            name="raindrop-original",
+            psnr_colour="y-full",
+            ssim_colour="y-full",
+            rounded=True,
+            crop="multiple-of-4",
+            source="DeRaindrop, metrics.py",
+        ),
+        replace(_Y, name="rain1400", rounded=True, source="Restormer, Deraining/evaluate_PSNR_SSIM.m"),
+        replace(_Y, name="rain1400-ddn", pooling="blocks", source="DDN's code as in DRSformer's evaluations"),
+        replace(_Y, name="outdoor-rain", source="WeatherDiffusion"),
+        replace(_RGB, name="sidd", source="Restormer, Denoising/evaluate_sidd.m; meant for its 256×256 blocks"),
+        replace(_RGB, name="live1", source="FBCNN, main_test_fbcnn_color.py"),
+        replace(_RGB, name="euvp", source="FUnIE-GAN, Evaluation/imqual_utils.py; meant for 256×256"),
+        replace(_RGB, name="turbid", source="as EUVP"),
+    )
+}
+"""The papers' protocols by data set. FID as with pytorch-fid, the tool these papers use."""
+
+_NO_PROTOCOL = {
+    "realblur-j": "its scores are computed after an alignment of every picture with its reference",
+    "realblur-r": "its scores are computed after an alignment of every picture with its reference",
+}
+
+
+def find_protocol(name: str, data_set: str | None) -> Protocol:
+    """The protocol called `name`; for "paper", that of `data_set`.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if name in GENERAL:
+        return GENERAL[name]
+    if name != "paper":
+        accepted = ", ".join([*GENERAL, "paper"])
+        near = did_you_mean(name, [*GENERAL, "paper"])
+        fix = f"did you mean {near}?" if near else None
+        raise UsageError("--protocol has no such choice.", found=name, accepted=accepted, fix=fix)
+    if data_set is None:
+        fix = "defusion score --protocol paper --set gopro …"
+        raise UsageError("--protocol paper needs the data set.", accepted=", ".join(PAPER), fix=fix)
+    if data_set not in PAPER:
+        why = _NO_PROTOCOL.get(data_set, "no published evaluation code was at hand")
+        raise UsageError(
+            f"There is no protocol of the papers for {data_set}: {why}.",
+            accepted=", ".join(PAPER),
+            fix="--protocol rgb or --protocol y, and say so beside the numbers",
+        )
+    return replace(PAPER[data_set], name=f"paper:{data_set}")

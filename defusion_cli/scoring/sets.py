@@ -1,0 +1,66 @@
+"""Metrics of two whole sets of pictures: FID, and what pyiqa computes from folders."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from defusion_cli.scoring import engine
+from defusion_cli.scoring.fid import Inception, frechet_distance
+from defusion_cli.scoring.metrics import Metric
+from defusion_cli.scoring.pairs import Pair
+
+
+def score_set(
+    pairs: Sequence[Pair], metric: Metric, device: str, watch: Callable[[], None]
+) -> tuple[float, float | None]:
+    """The metric of kind "set" over the restored pictures, and over the baseline's (None without one).
+
+    Parameters
+    ----------
+    pairs
+        Those that could be read.
+    watch
+        Called after each picture that goes through the network.
+
+    Raises
+    ------
+    DefusionError
+        If weights are missing, or there are too few pictures.
+    """
+    outs = [pair.out for pair in pairs]
+    refs = list(dict.fromkeys(pair.ref for pair in pairs if pair.ref))
+    bases = [pair.baseline for pair in pairs if pair.baseline]
+    if metric.fid_mode is None:
+        return _by_folder(outs, refs, metric, device), _by_folder(bases, refs, metric, device) if bases else None
+    inception = Inception(metric.fid_mode, device)
+    reference = inception.statistics(refs, True, watch)
+    found = frechet_distance(inception.statistics(outs, False, watch), reference)
+    if not bases:
+        return found, None
+    # The same input is compared with every model: worth keeping like the references.
+    return found, frechet_distance(inception.statistics(bases, True, watch), reference)
+
+
+def work(pairs: Sequence[Pair], metric: Metric) -> int:
+    """How often `score_set` calls its `watch`."""
+    if metric.fid_mode is None:
+        return 0
+    return len(pairs) + len({pair.ref for pair in pairs}) + sum(pair.baseline is not None for pair in pairs)
+
+
+def _by_folder(pictures: Sequence[Path], refs: Sequence[Path], metric: Metric, device: str) -> float:
+    """pyiqa's number for two folders, which hold links to exactly these pictures."""
+    scorer = engine.make_metric(metric.name, device)
+    with tempfile.TemporaryDirectory(prefix="defusion-") as temporary:
+        folders = []
+        for name, files in (("out", pictures), ("ref", refs)):
+            folder = Path(temporary, name)
+            folder.mkdir()
+            for index, file in enumerate(files):
+                os.symlink(file.resolve(), folder / f"{index:06d}{file.suffix}")
+            folders.append(str(folder))
+        with engine.quiet():
+            return float(scorer(*folders[: 2 if metric.needs_reference else 1], num_workers=0))
