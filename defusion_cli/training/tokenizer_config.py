@@ -53,7 +53,8 @@ class TokenizerRecipe:
     checkpoint_every: int = 200
     picture_every: int = 200
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise a `UsageError` for a value out of range; once all are set, since some bound one another."""
         divisor = 2 ** (len(self.block_out_channels) - 1)
         bounds = [
             ("crop_px", divisor <= self.crop_px <= self.ground_px and self.crop_px % divisor == 0,

@@ -34,6 +34,7 @@ def tokenizer_setup(
         If anything named does not exist or is out of range.
     """
     recipe = set_all(preset(preset_name), settings)
+    recipe.check()
     registry = installed_plugins()
     ids = sorted(set(plugin_ids)) or sorted(registry)
     for plugin_id in ids:

@@ -232,6 +232,11 @@ def test_bad_settings_are_explained(settings: list[str], message: str, tmp_path:
         tokenizer_setup("default", settings, tmp_path)
 
 
+def test_settings_that_bound_one_another_come_in_any_order(tmp_path: Path) -> None:
+    recipe, run = tokenizer_setup("default", ["ground_px=64", "crop_px=32"], tmp_path)
+    assert (recipe.ground_px, recipe.crop_px) == (run.source.ground_px, run.source.crop_px) == (64, 32)
+
+
 def test_bad_names_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"accepted: default, paper"):
         tokenizer_setup("papre", [], tmp_path)
@@ -241,6 +246,7 @@ def test_bad_names_are_explained(tmp_path: Path) -> None:
         tokenizer_setup("paper", [], tmp_path, init_from=tmp_path / "missing.ckpt")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """The command line under torchrun with two gloo processes gives the losses of one process."""
     settings = {**dataclasses.asdict(TINY), "checkpoint_every": 100}
