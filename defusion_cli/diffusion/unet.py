@@ -133,7 +133,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.token_kv = nn.Linear(cross_attention_dim, 2 * e)
         self.token_position = nn.Parameter(torch.zeros(1, 1, cross_attention_dim))
         self.thumbnail = ThumbnailEncoder(cross_attention_dim)
-        self.condition = nn.Sequential(nn.Linear(2 * e + cross_attention_dim, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
+        self.shown_norm, self.seen_norm = nn.LayerNorm(e), nn.LayerNorm(cross_attention_dim)
+        self.condition = nn.Sequential(nn.Linear(2 * e + cross_attention_dim, e), nn.SiLU(), nn.Linear(e, e))
         self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths, blocks, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
@@ -143,6 +144,12 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.up = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True))
         self.conv_out = nn.Conv2d(widths[0], 4 * out_channels, 3, padding=1)
         self._start_as_identity(in_channels)
+        # PyTorch's default initialisation shrinks what distinguishes one instruction from another to a fifteenth of
+        # what all have in common, and after 1,250 steps nothing that needs the instruction was learnt.
+        for layer in (*self.time, *self.condition, self.token_kv):
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+                nn.init.zeros_(layer.bias)
 
     def _start_as_identity(self, in_channels: int) -> None:
         nn.init.kaiming_normal_(self.conv_in.weight, nonlinearity="linear")
@@ -164,7 +171,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         shown = F.scaled_dot_product_attention(query, k, v).flatten(1)
         seen = self.thumbnail(thumbnail)
         time = self.time(_sinusoid(timestep.expand(n), 64).to(tokens.dtype))
-        condition = self.condition(torch.cat([time, shown, seen.mean(1)], dim=1))
+        summary = [time, self.shown_norm(shown), self.seen_norm(seen.mean(1))]
+        condition = self.condition(torch.cat(summary, dim=1))
         return condition, torch.cat([tokens + self.token_position, seen], dim=1)
 
     def forward(
