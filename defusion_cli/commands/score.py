@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from defusion_cli.scoring.protocols import Protocol
     from defusion_cli.scoring.report import Figure, Report
     from defusion_cli.scoring.run import Row
+    from defusion_cli.scoring.sets import SetScorer
 
 _STYLES = ("table", "markdown", "latex")
 
@@ -42,6 +44,16 @@ def score(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything, picture by picture, as JSON.")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one line a picture into FILE.")] = None,
+    table6: Annotated[
+        bool, typer.Option("--table6", help="Set FID and LPIPS beside Table 6 of Defusion's supplement.")
+    ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="One task of Table 6, as deraining; without it, that of --set or all."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Draw the gain per picture, and the best and worst five.")
+    ] = None,
     style: Annotated[str, typer.Option(metavar="table|markdown|latex", help="Form of the printed table.")] = "table",
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1; without it, a GPU if there is one.")
@@ -56,6 +68,7 @@ def score(
     from defusion_cli.scoring.metrics import find_metrics
     from defusion_cli.scoring.pairs import NAMINGS, STEM, pair_folders
     from defusion_cli.scoring.protocols import find_protocol
+    from defusion_cli.scoring.table6 import find_tasks
 
     if out is None:
         raise UsageError("OUT is needed.", fix="defusion score restored/ true/")
@@ -63,13 +76,33 @@ def score(
         raise UsageError("--style has no such choice.", found=style, accepted=", ".join(_STYLES))
     data_set = _known_set(set_)
     settled = find_protocol(protocol, data_set)
+    tasks = find_tasks(task, data_set) if table6 or task else ()
     wanted = find_metrics(metrics, settled, ref is not None)
+    _check_request(wanted, baseline, ref, plot, bool(tasks))
     pairing = pair_folders(out, ref, baseline, NAMINGS.get(data_set or "", STEM))
     report = _score(pairing, wanted, settled, device)
     if csv is not None:
         _write_csv(csv, report)
-    _print(report, json, style)
+    if plot is not None:
+        _draw(plot, report)
+    _print(report, json, style, tasks)
     raise typer.Exit(report.exit_code)
+
+
+def _check_request(
+    metrics: tuple[Metric, ...], baseline: Path | None, ref: Path | None, plot: Path | None, table6: bool
+) -> None:
+    """Refuse, before any work, what could not be shown at its end."""
+    if baseline is not None and ref is None:
+        raise UsageError("--baseline needs the true pictures, too.", fix="defusion score OUT REF --baseline DEGRADED")
+    if plot is not None and (baseline is None or all(metric.kind == "set" for metric in metrics)):
+        raise UsageError(
+            "--plot draws the gain of every picture.",
+            accepted="a --baseline, and a metric of single pictures",
+            fix="defusion score OUT REF --baseline DEGRADED --plot FOLDER",
+        )
+    if table6 and not any(metric.name.partition("-")[0] in ("fid", "lpips") for metric in metrics):
+        raise UsageError("Table 6 shows FID and LPIPS only.", fix="--metrics fid,lpips")
 
 
 def _known_set(name: str | None) -> str | None:
@@ -88,12 +121,14 @@ def _known_set(name: str | None) -> str | None:
 def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, device: str | None) -> Report:
     from defusion_cli.scoring.report import Report, summarise
     from defusion_cli.scoring.run import score_pairs
+    from defusion_cli.scoring.sets import prepare
 
     place = "cpu"
     if any(metric.kind != "pixels" for metric in metrics):
         from defusion_cli.scoring.engine import pick_device
 
         place = pick_device(device)
+    scorers = {metric: prepare(metric, place) for metric in metrics if metric.kind == "set"}
     start = time.monotonic()
     with console.progress("Scoring", len(pairing.pairs), "pairs") as bar:
 
@@ -106,7 +141,7 @@ def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, de
     figures, warnings = [], []
     for metric in metrics:
         if metric.kind == "set":
-            figure, warning = _score_set(rows, metric, place)
+            figure, warning = _score_set(rows, scorers[metric])
             warnings += [warning] if warning else []
         else:
             figure = summarise(metric, rows)
@@ -118,16 +153,16 @@ def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, de
     return report
 
 
-def _score_set(rows: list[Row], metric: Metric, device: str) -> tuple[Figure, str | None]:
+def _score_set(rows: list[Row], scorer: SetScorer) -> tuple[Figure, str | None]:
     from defusion_cli.scoring import sets
     from defusion_cli.scoring.fid import small_sample_warning
     from defusion_cli.scoring.report import summarise_set
 
-    pairs = [row.pair for row in rows if row.problem is None]
+    metric, pairs = scorer.metric, [row.pair for row in rows if row.problem is None]
     if not pairs:
         raise DataError(f"No pair is left for {metric.name}.", found=f"{len(rows)} pairs that cannot be scored")
     with console.progress(metric.name, sets.work(pairs, metric) or None, "pictures") as bar:
-        value, baseline = sets.score_set(pairs, metric, device, bar.advance)
+        value, baseline = sets.score_set(pairs, scorer, bar.advance)
     warning = small_sample_warning(len(pairs)) if "fid" in metric.name else None
     return summarise_set(metric, value, len(pairs), baseline), warning
 
@@ -150,18 +185,37 @@ def _comment(report: Report, seconds: float) -> None:
     console.summary(counts, seconds)
 
 
-def _print(report: Report, json: bool, style: str) -> None:
-    from defusion_cli.scoring.report import as_object, latex, markdown, table_rows
+def _print(report: Report, json: bool, style: str, tasks: Sequence[str]) -> None:
+    from defusion_cli.scoring.report import as_object, table_rows
+    from defusion_cli.scoring.table6 import FLAG, TASKS, as_record, rows_beside
 
-    heads, cells = table_rows(report)
-    title = f"protocol {report.protocol.name} ({report.protocol.source}); pairs: {report.rule}"
     if json:
-        console.print_json("defusion-score", as_object(report))
-    elif style == "table":
-        _show_table(heads, cells, title)
+        console.print_json("defusion-score", {**as_object(report), **as_record(tasks)})
+        return
+    heads, cells = table_rows(report)
+    _table(heads, cells, style, f"protocol {report.protocol.name} ({report.protocol.source}); pairs: {report.rule}")
+    for task in tasks:
+        heads, cells = rows_beside(task, report.figures)
+        _table(
+            heads, cells, style, f"{TASKS[task].title} ({TASKS[task].data_set}), Table 6 of the supplement. † {FLAG}"
+        )
+
+
+def _table(heads: list[str], cells: list[list[str]], style: str, caption: str) -> None:
+    from defusion_cli.scoring.report import latex, markdown
+
+    if style == "table":
+        _show_table(heads, cells, caption)
     else:
         console.result((markdown if style == "markdown" else latex)(heads, cells))
-        console.note(title)
+        console.result(("\n%s\n" if style == "markdown" else "%% %s") % caption)
+
+
+def _draw(folder: Path, report: Report) -> None:
+    from defusion_cli.scoring.plot import draw_gains
+
+    for path in draw_gains(report, folder):
+        console.note(f"{path} written")
 
 
 def _show_table(heads: list[str], cells: list[list[str]], caption: str) -> None:

@@ -158,7 +158,7 @@ def _lpips_from_file(name: str, device: str) -> Any:
 
 
 def _pyiqa_names(weights: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Torchvision's names as pyiqa's: ``net.slice2.3.weight``, ``lin0.model.1.weight`` and ``lins.0.model.1.weight``."""
+    """Torchvision's names as pyiqa's: ``net.slice2.3.weight``, ``lin0.model.1.weight``, ``lins.0.model.1.weight``."""
     found = {}
     for name, present in wanted.items():
         layer, kind = re.search(r"(\d+)\.(weight|bias)$", name), name.rpartition(".")[2]

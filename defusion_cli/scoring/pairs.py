@@ -104,7 +104,9 @@ NAMINGS = {
     "dense-haze": Naming(_replaced(r"_(hazy|gt)$"), "Dense-Haze: NN_hazy and NN_GT"),
     "raindrop": Naming(_replaced(r"_(rain|clean)$"), "RainDrop: ID_rain and ID_clean"),
     "rain1400": Naming(_replaced(r"_\d+$"), "Rain1400: N_k and N", shared=True),
-    "outdoor-rain": Naming(_replaced(r"^(im_\d{4}).*$", r"\1"), "Outdoor-Rain: the first seven characters", shared=True),
+    "outdoor-rain": Naming(
+        _replaced(r"^(im_\d{4}).*$", r"\1"), "Outdoor-Rain: the first seven characters", shared=True
+    ),
     "sidd": Naming(_replaced(r"NOISY", "GT"), "SIDD: NOISY and GT"),
 }
 """Data sets whose two pictures have different names; all others go by `STEM`."""
@@ -193,9 +195,7 @@ def _refuse_twins(paths: Sequence[Path], folder: Path, naming: Naming) -> None:
             )
 
 
-def _strangers(
-    out: Path, outputs: Sequence[Path], ref: Path, references: Sequence[Path], naming: Naming
-) -> DataError:
+def _strangers(out: Path, outputs: Sequence[Path], ref: Path, references: Sequence[Path], naming: Naming) -> DataError:
     return DataError(
         f"No picture in {out} has a partner in {ref}.",
         found=f"{outputs[0]} ({len(outputs)} pictures) and {references[0]} ({len(references)} pictures)",

@@ -121,9 +121,7 @@ PAPER = {
         _snow100k("s"),
         _snow100k("m"),
         _snow100k("l"),
-        replace(
-            _RGB, name="sots-indoor", pooling="adaptive", crop="reference-centre", source="DehazeFormer, test.py"
-        ),
+        replace(_RGB, name="sots-indoor", pooling="adaptive", crop="reference-centre", source="DehazeFormer, test.py"),
         replace(_RGB, name="sots-outdoor", pooling="adaptive", source="DehazeFormer, test.py"),
         replace(_Y, name="raindrop", crop="multiple-of-4", source="later papers (WeatherDiffusion); luma unrounded"),
         replace(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from defusion_cli.scoring import engine
 from defusion_cli.scoring.fid import Inception, frechet_distance
@@ -13,10 +15,29 @@ from defusion_cli.scoring.metrics import Metric
 from defusion_cli.scoring.pairs import Pair
 
 
-def score_set(
-    pairs: Sequence[Pair], metric: Metric, device: str, watch: Callable[[], None]
-) -> tuple[float, float | None]:
-    """The metric of kind "set" over the restored pictures, and over the baseline's (None without one).
+@dataclass(frozen=True)
+class SetScorer:
+    """A metric of kind "set" with its network: made before any work is done, since weights may be missing."""
+
+    metric: Metric
+    network: Any
+
+
+def prepare(metric: Metric, device: str) -> SetScorer:
+    """Load what `metric` needs.
+
+    Raises
+    ------
+    DefusionError
+        If its weights are neither here nor to be downloaded.
+    """
+    if metric.fid_mode is not None:
+        return SetScorer(metric, Inception(metric.fid_mode, device))
+    return SetScorer(metric, engine.make_metric(metric.name, device))
+
+
+def score_set(pairs: Sequence[Pair], scorer: SetScorer, watch: Callable[[], None]) -> tuple[float, float | None]:
+    """The metric over the restored pictures, and over the baseline's (None without one).
 
     Parameters
     ----------
@@ -27,15 +48,16 @@ def score_set(
 
     Raises
     ------
-    DefusionError
-        If weights are missing, or there are too few pictures.
+    DataError
+        If there are too few pictures.
     """
+    metric = scorer.metric
     outs = [pair.out for pair in pairs]
     refs = list(dict.fromkeys(pair.ref for pair in pairs if pair.ref))
     bases = [pair.baseline for pair in pairs if pair.baseline]
     if metric.fid_mode is None:
-        return _by_folder(outs, refs, metric, device), _by_folder(bases, refs, metric, device) if bases else None
-    inception = Inception(metric.fid_mode, device)
+        return _by_folder(outs, refs, scorer), _by_folder(bases, refs, scorer) if bases else None
+    inception: Inception = scorer.network
     reference = inception.statistics(refs, True, watch)
     found = frechet_distance(inception.statistics(outs, False, watch), reference)
     if not bases:
@@ -51,9 +73,8 @@ def work(pairs: Sequence[Pair], metric: Metric) -> int:
     return len(pairs) + len({pair.ref for pair in pairs}) + sum(pair.baseline is not None for pair in pairs)
 
 
-def _by_folder(pictures: Sequence[Path], refs: Sequence[Path], metric: Metric, device: str) -> float:
+def _by_folder(pictures: Sequence[Path], refs: Sequence[Path], scorer: SetScorer) -> float:
     """pyiqa's number for two folders, which hold links to exactly these pictures."""
-    scorer = engine.make_metric(metric.name, device)
     with tempfile.TemporaryDirectory(prefix="defusion-") as temporary:
         folders = []
         for name, files in (("out", pictures), ("ref", refs)):
@@ -63,4 +84,4 @@ def _by_folder(pictures: Sequence[Path], refs: Sequence[Path], metric: Metric, d
                 os.symlink(file.resolve(), folder / f"{index:06d}{file.suffix}")
             folders.append(str(folder))
         with engine.quiet():
-            return float(scorer(*folders[: 2 if metric.needs_reference else 1], num_workers=0))
+            return float(scorer.network(*folders[: 2 if scorer.metric.needs_reference else 1], num_workers=0))
