@@ -87,7 +87,7 @@ def _sheet(rows: Sequence[Row], metric: Metric) -> NDArray[np.float32]:
             continue  # gone since it was scored
         width = len(cells) * (_CELL_PX + _GAP_PX) + _GAP_PX
         strip = PilImage.new("RGB", (width, _TITLE_PX + max(cell.height for cell in cells) + _GAP_PX), "white")
-        title = f"{row.pair.name}: {metric.name} {row.baseline[metric.name]:.4g} → {row.scores[metric.name]:.4g}"
+        title = f"{row.pair.name}: {metric.name} {row.baseline[metric.name]:.4g}, {row.scores[metric.name]:.4g}"
         ImageDraw.Draw(strip).text((_GAP_PX, 2), f"{title} (input, restored, true)", "black", font)
         for index, cell in enumerate(cells):
             strip.paste(cell, (_GAP_PX + index * (_CELL_PX + _GAP_PX), _TITLE_PX))

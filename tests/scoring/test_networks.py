@@ -1,0 +1,207 @@
+"""LPIPS with the shipped weights, and FID's statistics, distance and cache."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from defusion_cli.errors import DataError, DefusionError, UsageError
+from defusion_cli.images import write_image
+from defusion_cli.scoring import engine
+from defusion_cli.scoring.fid import Inception, Statistics, frechet_distance, small_sample_warning
+
+
+def lpips_by_the_book(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Equation 1 of Zhang et al., CVPR 2018, in double precision, layer by layer of torchvision's AlexNet."""
+    weights = {name: tensor.double() for name, tensor in load_file(engine.LPIPS_ALEX).items()}
+    features = torchvision.models.AlexNet().features.double().eval()
+    features.load_state_dict({n.removeprefix("features."): w for n, w in weights.items() if n.startswith("features.")})
+    shift, scale = (torch.tensor(v).double().view(3, 1, 1) for v in ([-0.03, -0.088, -0.188], [0.458, 0.448, 0.45]))
+    x, y = ((2 * image.double()[None] - 1 - shift) / scale for image in (a, b))
+    distance, head = 0.0, 0
+    for layer in features:
+        x, y = layer(x), layer(y)
+        if isinstance(layer, torch.nn.ReLU):
+            unit_x, unit_y = (z / (z.norm(dim=1, keepdim=True) + 1e-10) for z in (x, y))
+            distance += F.conv2d((unit_x - unit_y) ** 2, weights[f"lin{head}.weight"]).mean().item()
+            head += 1
+    assert head == 5
+    return distance
+
+
+@pytest.fixture
+def lpips():
+    return engine.make_metric("lpips", "cpu")
+
+
+def test_lpips_needs_no_network_and_keeps_to_its_definition(lpips, photo, rng, capfd):
+    noisy = np.clip(photo + rng.normal(0, 0.1, photo.shape), 0, 1).astype(np.float32)
+    blurred = (photo + np.roll(photo, 2, 0) + np.roll(photo, 2, 1)) / 3
+    expected = [
+        lpips_by_the_book(*(torch.from_numpy(image).permute(2, 0, 1) for image in (worse, photo)))
+        for worse in (noisy, blurred)
+    ]
+    assert engine.run_metric(lpips, [noisy, blurred], [photo, photo]) == pytest.approx(expected, abs=1e-5)
+    assert all(0.02 < value < 1.5 for value in expected)
+    assert engine.run_metric(lpips, [photo], [photo]) == pytest.approx([0], abs=1e-7)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_lpips_grows_with_damage(lpips, photo, rng):
+    noise = rng.normal(0, 1, photo.shape)
+    worse = [np.clip(photo + sigma * noise, 0, 1).astype(np.float32) for sigma in (0.02, 0.05, 0.1, 0.2)]
+    values = engine.run_metric(lpips, worse, [photo] * 4)
+    assert values == sorted(values) and values[-1] > 4 * values[0]
+
+
+def test_making_lpips_leaves_pyiqa_as_it_was(lpips):
+    from pyiqa.archs import lpips_arch
+
+    assert lpips_arch.models is torchvision.models
+    assert all(tensor.device.type == "cpu" and tensor.isfinite().all() for tensor in lpips.net.state_dict().values())
+
+
+def test_other_metrics_go_by_pyiqas_names(photo):
+    metric = engine.make_metric("gmsd", "cpu")
+    same, other = engine.run_metric(metric, [photo, photo[::-1].copy()], [photo, photo])
+    assert same == pytest.approx(0, abs=1e-4) and other > 0.05
+
+
+def test_weights_that_are_not_there(tmp_path, monkeypatch):
+    from pyiqa.utils import download_util
+
+    def no_network(url: str, target: str, **_: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(download_util, "DEFAULT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(download_util, "download_url_to_file", no_network)
+    with pytest.raises(DefusionError) as caught:
+        Inception("clean", "cpu")
+    text = str(caught.value)
+    assert "pt_inception-2015-12-05-6726825d.pth" in text and "https://" in text and str(tmp_path / "cache") in text
+    assert "no route to host" in text and caught.value.exit_code == 1
+
+
+def test_devices_that_are_not_there():
+    for name in ("gpu", "cuda:99"):
+        with pytest.raises(UsageError, match="cannot be used"):
+            engine.pick_device(name)
+    assert engine.pick_device("cpu") == "cpu"
+
+
+def statistics(rng, count, size=24, offset=0.0):
+    features = rng.normal(offset, 1, (count, size)) @ rng.normal(0, 1, (size, size))
+    return Statistics(features.mean(0), np.cov(features, rowvar=False), count)
+
+
+def test_the_distance_is_frechets(rng):
+    a, b = statistics(rng, 200), statistics(rng, 300, offset=0.3)
+    root = scipy.linalg.sqrtm(a.covariance @ b.covariance).real
+    offset = a.mean - b.mean
+    expected = offset @ offset + np.trace(a.covariance + b.covariance - 2 * root)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-8)
+
+
+def test_the_distance_of_few_pictures(rng):
+    """Singular covariances: the trace of the root is the nuclear norm of the product of the two centred matrices."""
+    x, y = rng.normal(0, 1, (5, 64)), rng.normal(0.5, 1, (7, 64))
+    a, b = (Statistics(z.mean(0), np.cov(z, rowvar=False), len(z)) for z in (x, y))
+    product = (x - x.mean(0)) @ (y - y.mean(0)).T / np.sqrt((len(x) - 1) * (len(y) - 1))
+    offset = a.mean - b.mean
+    expected = offset @ offset + np.trace(a.covariance + b.covariance) - 2 * np.linalg.norm(product, "nuc")
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_distance_does_without_scipys_root(rng, monkeypatch):
+    """SciPy 1.18 takes the argument ``disp`` away, with which FID tools call it."""
+
+    def gone(*_: object, **__: object) -> None:
+        raise TypeError("sqrtm() got an unexpected keyword argument 'disp'")
+
+    monkeypatch.setattr(scipy.linalg, "sqrtm", gone)
+    assert frechet_distance(statistics(rng, 50), statistics(rng, 50, offset=1)) > 0
+
+
+def test_few_pictures_are_warned_of():
+    assert small_sample_warning(2048) is None
+    warning = small_sample_warning(76)
+    assert warning is not None and "N = 76" in warning and "biased upwards" in warning
+
+
+@pytest.fixture(scope="module")
+def inception_home(tmp_path_factory):
+    """A folder with weights for Inception made here: the real ones are 91 MB from the network."""
+    torch.manual_seed(0)
+    network = torchvision.models.Inception3(num_classes=1008, aux_logits=False, init_weights=False)
+    state = {
+        name: torch.randn_like(value) * (2.7 / value[0].numel()) ** 0.5 if value.ndim == 4 else value
+        for name, value in network.state_dict().items()
+    }
+    folder = tmp_path_factory.mktemp("pyiqa")
+    torch.save(state, folder / "pt_inception-2015-12-05-6726825d.pth")
+    return folder
+
+
+@pytest.fixture
+def inception_weights(inception_home, tmp_path, monkeypatch):
+    from pyiqa.utils import download_util
+
+    monkeypatch.setattr(download_util, "DEFAULT_CACHE_DIR", str(inception_home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pictures(tmp_path, photo):
+    files = [tmp_path / "in" / f"{index}.png" for index in range(3)]
+    for index, file in enumerate(files):
+        write_image(file, np.roll(photo, 30 * index, axis=1)[: 128 - 16 * index])
+    return files
+
+
+def test_features_and_statistics_are_pyiqas(inception_weights, pictures):
+    from pyiqa.archs.fid_arch import get_folder_features
+
+    for mode in ("clean", "legacy_pytorch"):
+        inception = Inception(mode, "cpu")
+        ours = inception.statistics(pictures, False, lambda: None)
+        theirs = get_folder_features(
+            str(pictures[0].parent), inception._network, 0, 3, mode=mode, verbose=False, device=torch.device("cpu")
+        )
+        assert ours.mean == pytest.approx(theirs.mean(0), rel=1e-4, abs=1e-6)
+        scale = np.abs(ours.covariance).max()
+        assert np.abs(ours.covariance - np.cov(theirs, rowvar=False)).max() < 1e-3 * scale
+
+
+def test_statistics_are_cached_by_content(inception_weights, pictures, tmp_path):
+    inception, cache = Inception("clean", "cpu"), tmp_path / "cache" / "defusion" / "fid"
+    first = inception.statistics(pictures, True, lambda: None)
+    (stored,) = cache.glob("*.npz")
+    written = stored.stat().st_mtime_ns
+    moved = [file.rename(file.with_name(f"moved-{2 - index}.png")) for index, file in enumerate(pictures)]
+    seen: list[int] = []
+    again = inception.statistics(sorted(moved), True, lambda: seen.append(1))
+    assert np.array_equal(again.covariance, first.covariance) and len(seen) == 3
+    assert [file.stat().st_mtime_ns for file in cache.glob("*.npz")] == [written]
+    stored.write_bytes(b"cut short")
+    assert inception.statistics(moved[::-1], True, lambda: None).mean == pytest.approx(first.mean, rel=1e-4, abs=1e-6)
+    os.remove(moved[0])
+    inception.statistics(moved[1:], True, lambda: None)
+    assert len(list(cache.glob("*.npz"))) == 2
+
+
+def test_fid_of_one_picture_and_of_a_broken_one(inception_weights, pictures):
+    inception = Inception("clean", "cpu")
+    with pytest.raises(DataError, match="at least two"):
+        inception.statistics(pictures[:1], False, lambda: None)
+    pictures[1].write_bytes(b"not a picture")
+    with pytest.raises(DataError, match="cannot read"):
+        inception.statistics(pictures, False, lambda: None)
