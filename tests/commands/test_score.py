@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+from typer.testing import CliRunner
+
+from defusion_cli.app import app
+from defusion_cli.images import Picture, read_pixels, write_image
+
+NAMES = ("a", "b", "sub/c")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch, photo, rng):
+    """A working folder with three true pictures in ``ref``, noisy ones in ``in`` and less noisy ones in ``out``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for index, name in enumerate(NAMES):
+        clean = photo[: 128 - 16 * index]
+        noise = rng.normal(0, 1, clean.shape)
+        write_image(Path(f"ref/{name}.png"), clean)
+        write_image(Path(f"in/{name}.png"), (clean + 0.1 * noise).astype(np.float32))
+        write_image(Path(f"out/{name}.png"), (clean + (0.02 + 0.01 * index) * noise).astype(np.float32))
+    return tmp_path
+
+
+def run(*args: str):
+    return CliRunner().invoke(app, ["score", *args])
+
+
+def report(*args: str, code: int = 0) -> dict:
+    done = run("--json", *args)
+    assert done.exit_code == code, done.output
+    found = json.loads(done.stdout)
+    assert (found["kind"], found["version"]) == ("defusion-score", 1)
+    return found
+
+
+def test_the_table_names_every_protocol(folders):
+    done = run("out", "ref")
+    assert done.exit_code == 0
+    for word in ("psnr", "ssim", "lpips", "RGB", "Y full range", "AlexNet", "whole picture", "±", "protocol pyiqa"):
+        assert word in done.stdout
+    assert "3 scored" in done.stderr
+
+
+def test_means_errors_and_every_picture(folders):
+    found = report("--metrics", "psnr,mae", "--protocol", "rgb", "out", "ref")
+    expected = [
+        peak_signal_noise_ratio(read_pixels(Path(f"ref/{n}.png")), read_pixels(Path(f"out/{n}.png")), data_range=1)
+        for n in NAMES
+    ]
+    assert [row["name"] for row in found["pairs"]] == [f"{name}.png" for name in NAMES]
+    assert [row["scores"]["psnr"] for row in found["pairs"]] == pytest.approx(expected, abs=1e-5)
+    psnr = found["metrics"]["psnr"]
+    assert psnr["mean"] == pytest.approx(np.mean(expected), abs=1e-5)
+    assert psnr["standard_error"] == pytest.approx(np.std(expected, ddof=1) / math.sqrt(3), abs=1e-5)
+    assert (psnr["n"], psnr["definition"], psnr["lower_is_better"]) == (3, "RGB; whole picture", False)
+    assert found["metrics"]["mae"]["lower_is_better"] and found["protocol"]["name"] == "rgb"
+    assert found["versions"]["numpy"] == np.__version__
+
+
+def test_the_baseline_gives_the_gain(folders):
+    found = report("--metrics", "psnr,lpips", "--baseline", "in", "out", "ref")
+    for name, sign in (("psnr", 1), ("lpips", -1)):
+        gains = [sign * (row["scores"][name] - row["baseline_scores"][name]) for row in found["pairs"]]
+        assert min(gains) > 0
+        assert found["metrics"][name]["gain"] == pytest.approx(np.mean(gains))
+        assert found["metrics"][name]["gain_standard_error"] == pytest.approx(np.std(gains, ddof=1) / math.sqrt(3))
+    table = run("--metrics", "lpips", "--baseline", "in", "out", "ref").stdout
+    assert f"+{found['metrics']['lpips']['gain']:.4f}" in table
+
+
+def test_csv_has_one_line_a_picture(folders):
+    assert run("--metrics", "psnr", "--baseline", "in", "--csv", "scores.csv", "out", "ref").exit_code == 0
+    rows = list(csv.DictReader(Path("scores.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["name"] for row in rows] == [f"{name}.png" for name in NAMES]
+    assert all(float(row["psnr"]) > float(row["psnr_baseline"]) and row["problem"] == "" for row in rows)
+
+
+def test_markdown_and_latex(folders):
+    lines = run("--metrics", "psnr", "--style", "markdown", "out", "ref").stdout.splitlines()
+    assert lines[0].startswith("| metric | mean ± standard error | N |") and lines[1].startswith("| --- |")
+    assert lines[2].startswith("| psnr ↑ |") and len({line.count("|") for line in lines[:3]}) == 1
+    latex = run("--metrics", "ssim", "--style", "latex", "out", "ref").stdout
+    assert r"\begin{tabular}{llll}" in latex and r"$\pm$" in latex and "ssim $\\uparrow$ &" in latex
+
+
+def test_table_6_beside_what_was_measured(folders):
+    done = run("--metrics", "lpips", "--table6", "--task", "deraining", "out", "ref")
+    assert done.exit_code == 0
+    assert "12.93 ①" in done.stdout and "17.82 ②" in done.stdout and "measured here" in done.stdout
+    assert "does not say how" in done.stdout
+    assert run("--metrics", "lpips", "--table6", "out", "ref").stdout.count("measured here") == 6
+    by_set = run("--metrics", "lpips", "--table6", "--set", "sidd", "out", "ref").stdout
+    assert "32.77 ①" in by_set and by_set.count("measured here") == 1
+    tasks = report("--metrics", "lpips", "--table6", "out", "ref")["table6"]["tasks"]
+    assert {len(task["rows"]) for task in tasks.values()} == {9} and len(tasks) == 6
+    assert tasks["desnowing"]["rows"][0]["fid"] is None
+
+
+def test_plots(folders):
+    done = run("--metrics", "psnr", "--baseline", "in", "--plot", "plots", "out", "ref")
+    assert done.exit_code == 0
+    with Image.open("plots/gain.png") as scatter:
+        assert scatter.size[0] > 300
+    sheet = read_pixels(Path("plots/best-and-worst.png"))
+    # The picture with the largest gain comes first: its true version is in the third column.
+    first = read_pixels(Path("ref/a.png"))
+    assert np.abs(sheet[22 : 22 + 128, 8 + 2 * 328 : 8 + 2 * 328 + 160] - first).max() < 0.01
+
+
+def test_a_project_folder_names_its_paths(folders):
+    Path("defusion.toml").write_text('[score]\nout = "out"\nref = "ref"\nprotocol = "y"\nmetrics = ["psnr"]\n')
+    assert list(report()["metrics"]) == ["psnr"]
+    found = report("--metrics", "lpips,ssim")
+    assert list(found["metrics"]) == ["lpips", "ssim"] and "studio" in found["metrics"]["ssim"]["definition"]
+
+
+def test_references_larger_by_design(folders, photo):
+    write_image(Path("hazy/1_1.png"), photo[10:-10, 10:-10])
+    write_image(Path("clear/1.png"), photo)
+    found = report("--metrics", "mae,ssim", "--protocol", "paper", "--set", "sots-indoor", "hazy", "clear")
+    assert found["metrics"]["mae"]["mean"] == pytest.approx(0, abs=1e-7)
+    assert report("--metrics", "mae", "--set", "sots-indoor", "hazy", "clear", code=3)["failed"] == 1
+
+
+def test_no_reference_metrics_need_no_reference(folders):
+    scores = report("--metrics", "gmsd,entropy", "out", "ref")["metrics"]
+    assert scores["gmsd"]["lower_is_better"]
+    assert report("--metrics", "entropy", "out")["metrics"]["entropy"]["mean"] == scores["entropy"]["mean"]
+
+
+def test_an_unreadable_picture_in_the_middle(folders):
+    good = report("--metrics", "psnr", "out", "ref")
+    Path("out/b.png").write_bytes(Path("out/b.png").read_bytes()[:2000])
+    done = run("--metrics", "psnr", "--csv", "scores.csv", "out", "ref")
+    assert done.exit_code == 3
+    assert "b.png: not scored." in done.stderr and "2 scored, 1 failed" in done.stderr
+    found = report("--metrics", "psnr", "out", "ref", code=3)
+    assert [row["scores"] for row in found["pairs"]] == [good["pairs"][0]["scores"], {}, good["pairs"][2]["scores"]]
+    assert found["metrics"]["psnr"]["n"] == 2 and "damaged" in found["pairs"][1]["problem"]
+    assert "damaged" in list(csv.DictReader(Path("scores.csv").read_text(encoding="utf-8").splitlines()))[1]["problem"]
+
+
+def test_sizes_that_differ_are_never_scored(folders):
+    write_image(Path("out/a.png"), read_pixels(Path("out/a.png"))[:-1])
+    done = run("--metrics", "psnr,lpips", "out", "ref")
+    assert done.exit_code == 3
+    assert "different sizes" in done.stderr and "160×127 and 160×128" in done.stderr and "2 scored" in done.stderr
+
+
+def test_grey_against_colour(folders, photo):
+    grey = np.repeat(photo.mean(axis=2, keepdims=True), 3, axis=2)
+    write_image(Path("out/a.png"), grey, like=Picture(grey, grey=True))
+    done = run("--metrics", "psnr", "out", "ref")
+    assert done.exit_code == 3 and "out/a.png is grey; ref/a.png is colour" in done.stderr
+    write_image(Path("ref/a.png"), grey)  # three equal channels are grey, too
+    assert run("--metrics", "psnr", "out", "ref").exit_code == 0
+
+
+def test_depth_and_alpha_are_remarked(folders, photo):
+    alpha = np.full(photo.shape[:2], 255, np.uint8)
+    alpha[:50] = 0
+    write_image(Path("ref/a.png"), photo, like=Picture(photo, bits=16))
+    write_image(Path("out/b.png"), photo[:112], like=Picture(photo[:112], alpha=alpha[:112]))
+    done = run("--metrics", "psnr", "out", "ref")
+    assert done.exit_code == 0
+    assert "8-bit against 16-bit" in done.stderr and "transparency is ignored" in done.stderr
+
+
+def test_what_has_no_partner_is_named_and_the_rest_scored(folders, photo):
+    write_image(Path("out/stranger.png"), photo)
+    write_image(Path("ref/unused.png"), photo)
+    found = report("--metrics", "psnr", "out", "ref", code=3)
+    assert found["metrics"]["psnr"]["n"] == 3
+    assert "stranger.png" in found["pairing"]["orphans"][0] and found["pairing"]["unused_references"] == 1
+    Path("out/stranger.png").unlink()
+    assert "1 pictures of REF" in run("--metrics", "psnr", "out", "ref").stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "sentences"),
+    [
+        ([], 2, ["OUT is needed"]),
+        (["--metrics", "lpisp", "out", "ref"], 2, ["no such metric", "lpisp", "did you mean lpips?"]),
+        (["--metrics", " , ", "out", "ref"], 2, ["--metrics names none"]),
+        (["--metrics", "entropy,psnr,lpips", "out"], 2, ["psnr, lpips need the true pictures"]),
+        (["--protocol", "paper", "out", "ref"], 2, ["needs the data set", "gopro"]),
+        (["--set", "raindorp", "out", "ref"], 2, ["did you mean raindrop?"]),
+        (["--style", "html", "out", "ref"], 2, ["--style", "latex"]),
+        (["--task", "derain", "--metrics", "lpips", "out", "ref"], 2, ["did you mean deraining?"]),
+        (["--table6", "--metrics", "psnr", "out", "ref"], 2, ["FID and LPIPS only"]),
+        (["--plot", "plots", "--metrics", "psnr", "out", "ref"], 2, ["--baseline DEGRADED"]),
+        (["--baseline", "in", "--metrics", "entropy", "out"], 2, ["--baseline needs the true pictures"]),
+        (["--device", "cuda:77", "--metrics", "lpips", "out", "ref"], 2, ["cuda:77 cannot be used"]),
+        (["--metrics", "psnr", "out", "nowhere"], 3, ["nowhere does not exist"]),
+        (["--metrics", "psnr", "empty", "ref"], 3, ["empty holds no picture"]),
+        (["--metrics", "psnr", "other", "ref"], 3, ["No picture in other has a partner in ref"]),
+    ],
+)
+def test_mistakes_are_told_in_sentences(folders, photo, args, code, sentences):
+    Path("empty").mkdir()
+    write_image(Path("other/nobody.png"), photo)
+    done = run(*args)
+    assert done.exit_code == code, done.output
+    assert "Traceback" not in done.output and done.stdout == ""
+    for sentence in sentences:
+        assert sentence in done.stderr
+
+
+def test_a_metric_that_cannot_take_a_picture_loses_that_picture_only(folders, photo):
+    write_image(Path("out/a.png"), photo[:8, :8])
+    write_image(Path("ref/a.png"), photo[:8, :8])
+    found = report("--metrics", "lpips", "out", "ref", code=3)
+    assert found["metrics"]["lpips"]["n"] == 2 and "has no lpips" in found["pairs"][0]["problem"]
