@@ -40,7 +40,10 @@ from defusion_cli.training.log import RunLog
 from defusion_cli.training.validation import Validation
 
 _ERROR_FLOOR = 1e-4
-"""Mean square error, in [−1, 1] units, below which `rmse` and `psnr` hardly reward: 46 dB."""
+"""Mean square error, in [−1, 1] units, below which `relative` and `psnr` hardly reward: 46 dB."""
+
+_FAINTEST, _NOTHING = 0.1, 0.3
+"""For `relative`: damage fainter than 0.1 root mean square counts as 0.1, none at all (nothing to remove) as 0.3."""
 
 _MOST_SKIPPED = 20
 
@@ -156,10 +159,7 @@ class DiffusionTraining:
                 added_cond_kwargs={"thumbnail": view.repeat_interleave(k, dim=0)},
                 return_dict=False,
             )[0]
-        error = (estimate.float() - y0).square().mean(dim=(1, 2, 3))
-        if config.loss == "mse":
-            return error.mean()
-        return (error + _ERROR_FLOOR).sqrt().mean() if config.loss == "rmse" else (error + _ERROR_FLOOR).log().mean()
+        return crop_losses(estimate.float(), y0, config.loss).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
         """ε and t of the crops of some views, each from a generator of its own."""
@@ -210,6 +210,18 @@ class DiffusionTraining:
         self.ema.copy_to(unet)
         unet.to(memory_format=torch.channels_last)
         return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), self.config.damage_scale)
+
+
+def crop_losses(estimate: Tensor, y0: Tensor, kind: str) -> Tensor:
+    """The loss of each of N crops (see `DiffusionConfig.loss`); `estimate` and `y0` are N×3×H×W."""
+    error = (estimate - y0).square().mean(dim=(1, 2, 3))
+    if kind == "mse":
+        return error
+    if kind == "psnr":
+        return (error + _ERROR_FLOOR).log()
+    power = y0.square().mean(dim=(1, 2, 3))
+    size = torch.where(power > 0, power.clamp(min=_FAINTEST**2), _NOTHING**2).sqrt()
+    return (error + _ERROR_FLOOR).sqrt() / size
 
 
 def _mix(seed: int, step: int, number: int) -> int:
