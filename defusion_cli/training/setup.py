@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from defusion_cli.data.sources import PhotoSource, parse_source
+from defusion_cli.data.mixture import parse_sources
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import list_images
 from defusion_cli.plugins import Registry, installed_plugins
@@ -87,10 +87,8 @@ def diffusion_setup(
     _check_ids(ids, registry)
     if not data:
         raise UsageError("There is nothing to train on.", fix="--data FOLDER, a folder of clean photographs")
-    sources: list[PhotoSource] = [parse_source(text) for text in data]
-    for photo in (source.photos[0] for source in sources):
-        if photo.damaged is not None:
-            _check_ids([photo.degradation], registry)
+    sources = parse_sources(data)
+    _check_ids(sorted({i for source in sources for photo in source.photos for i in photo.ids}), registry)
     photos: list[Path] = []
     if val is not None:
         if not val.is_dir():
