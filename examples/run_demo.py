@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from defusion_cli.app import app
 
 FOLDER = Path(__file__).parent
 OUT = FOLDER / "out"
-TILE = (400, 300)
+TILE = (300, 225)
 
 
 def restore(photos: Path, options: list[str]) -> Path:
@@ -61,7 +62,8 @@ def main() -> None:
         for before in sorted(photos.glob("*.jpg")):
             (after,) = target.glob(f"{before.stem}.*")
             rows.append(compare(before, after))
-    print(draw_sheet(rows, OUT / "before-after.jpg"))
+    wide = [left + right for left, right in zip_longest(rows[::2], rows[1::2], fillvalue=[])]
+    print(draw_sheet(wide, OUT / "before-after.jpg"))
 
 
 if __name__ == "__main__":
