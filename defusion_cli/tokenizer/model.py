@@ -20,7 +20,7 @@ class TokenizerOutput(NamedTuple):
     """What one pass through encoder, codebook and decoder yields."""
 
     reconstruction: Tensor
-    """M×3×H×W, companded residual as the decoder sees it, of the first M ≤ N samples."""
+    """M×3×H×W, companded residual as the decoder sees it, of the M ≤ N samples that were decoded."""
     encoding: Tensor
     """N×256×h×w, the encoder's output E(v) before quantisation."""
     codes: Tensor
@@ -161,7 +161,7 @@ class InstructionTokenizer(ModelMixin, ConfigMixin):
         side = round(codes.shape[-1] ** 0.5)
         return self.expand(self.decode(codes.unflatten(2, (side, side))).clamp(-1, 1))
 
-    def forward(self, instruction: Tensor, quantise: bool = True, decoded: int | None = None) -> TokenizerOutput:
+    def forward(self, instruction: Tensor, quantise: bool = True, decode_every: int = 1) -> TokenizerOutput:
         """One training pass.
 
         Parameters
@@ -170,14 +170,14 @@ class InstructionTokenizer(ModelMixin, ConfigMixin):
             N×3×H×W residual in [−1, 1].
         quantise
             False lets the decoder see the encodings themselves.
-        decoded
-            Decode only the first so many samples; None decodes all.
+        decode_every
+            Decode only every so manyth sample, from the first.
         """
         encoding = self.encode(instruction)
         indices = self.nearest(encoding)
         codes = self.lookup(indices).transpose(1, 2).unflatten(2, encoding.shape[2:])
         straight = encoding + (codes - encoding).detach() if quantise else encoding
-        return TokenizerOutput(self.decode(straight[:decoded]), encoding, codes, straight, indices)
+        return TokenizerOutput(self.decode(straight[::decode_every]), encoding, codes, straight, indices)
 
 
 def unit_rms(x: Tensor, dim: int) -> Tensor:

@@ -46,8 +46,6 @@ class TokenizerRun:
         A taming-transformers checkpoint to start from.
     workers
         Processes that draw instructions, besides the training itself.
-    probe_counts
-        Instructions of each plugin that the closing probe fits on and is tested on.
     """
 
     out: Path
@@ -55,7 +53,6 @@ class TokenizerRun:
     seed: int = 0
     init_from: Path | None = None
     workers: int = 1
-    probe_counts: tuple[int, int] = (100, 50)
 
 
 def train_tokenizer(
@@ -96,7 +93,7 @@ def train_tokenizer(
     if len(run.source.ids) < 2:
         return None
     tokenizer = load_tokenizer(str(folder))
-    return linear_probe(tokenizer, run.source.ids, run.source.plugins, run.seed, run.probe_counts)
+    return linear_probe(tokenizer, run.source.ids, run.source.plugins, run.seed, recipe.probe_counts)
 
 
 def _train(training: TokenizerTraining, run: TokenizerRun) -> None:
@@ -110,12 +107,13 @@ def _train(training: TokenizerTraining, run: TokenizerRun) -> None:
             losses = training.train_step(instruction, present)
             step, last = training.step, training.step == recipe.steps
             bar.advance(recipe.batch)
+            reporting = step % recipe.log_every == 0 or last
+            values = training.metrics(losses) if reporting else {}
             if log is None:
                 continue
-            if step % recipe.log_every == 0 or last:
+            if reporting:
                 rate = (step - steps.start) * recipe.batch / (time.monotonic() - started)
-                values = {**training.metrics(losses), "samples_per_s": rate}
-                log.add(step, values)
+                log.add(step, {**values, "samples_per_s": rate})
                 bar.status(f"loss {values['total']:.4f}, perplexity {values.get('perplexity', 0):.0f}")
             if step % recipe.checkpoint_every == 0 or last:
                 save_checkpoint(run.out / "checkpoints", step, training.state())

@@ -42,8 +42,8 @@ class TokenizerRecipe:
     lpips_weight: float = 0.0
     statistics_weight: float = 1.0
     presence_weight: float = 0.5
-    # The decoder costs three times as much as the encoder: it may see a share of each batch only.
-    decoded_share: float = 0.25
+    # The decoder costs three times as much as the encoder: it may see every so manyth sample only.
+    decode_every: int = 4
     # The codebook.
     codebook_start: int = 100
     revive_every: int = 25
@@ -52,6 +52,8 @@ class TokenizerRecipe:
     log_every: int = 25
     checkpoint_every: int = 200
     picture_every: int = 200
+    # Instructions of each plugin that the closing probe is fitted to, and tested on.
+    probe_counts: tuple[int, ...] = (100, 50)
 
     def check(self) -> None:
         """Raise a `UsageError` for a value out of range; once all are set, since some bound one another."""
@@ -65,10 +67,11 @@ class TokenizerRecipe:
             ("learning_rate", self.learning_rate > 0, "above 0"),
             ("clean_share", self.clean_share >= 0 and self.clean_share + self.mixture_share <= 1, "0 to 1 in all"),
             ("squared_share", 0 <= self.squared_share <= 1, "0 to 1"),
-            ("decoded_share", 0 < self.decoded_share <= 1, "above 0, at most 1"),
+            ("decode_every", 1 <= self.decode_every <= self.batch, f"1 to the batch ({self.batch})"),
             ("log_every", self.log_every >= 1, "1 or more"),
             ("checkpoint_every", self.checkpoint_every >= 1, "1 or more"),
             ("picture_every", self.picture_every >= 1, "1 or more"),
+            ("probe_counts", len(self.probe_counts) == 2 and min(self.probe_counts) >= 1, "two numbers, 1 or more"),
             ("revive_every", self.revive_every >= 1, "1 or more"),
         ]  # fmt: skip
         for name, fine, accepted in bounds:
@@ -105,7 +108,7 @@ PRESETS = {
         codebook_start=0,
         statistics_weight=0.0,
         presence_weight=0.0,
-        decoded_share=1.0,
+        decode_every=1,
         log_every=100,
         checkpoint_every=5000,
         picture_every=5000,

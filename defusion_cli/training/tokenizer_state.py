@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -47,11 +48,10 @@ class _Generator(nn.Module):
         )
         self.statistics = StatisticsHead()
         self.presence = PresenceHead(plugins)
-        self.decoded_share = recipe.decoded_share
+        self.decode_every = recipe.decode_every
 
     def forward(self, instruction: Tensor, quantise: bool) -> tuple[TokenizerOutput, Tensor, Tensor]:
-        decoded = max(1, round(self.decoded_share * len(instruction)))
-        output = self.tokenizer(instruction, quantise, decoded)
+        output = self.tokenizer(instruction, quantise, self.decode_every)
         return output, self.statistics(output.straight), self.presence(output.straight)
 
 
@@ -122,7 +122,7 @@ class TokenizerTraining:
         self.discriminator.requires_grad_(False)
         with self._autocast():
             output, statistics, presence = self._generator_step(instruction, quantise)
-        target = self.tokenizer.compand(instruction[: len(output.reconstruction)])
+        target = self.tokenizer.compand(instruction[:: recipe.decode_every])
         losses = self._picture_losses(output.reconstruction, target)
         if recipe.statistics_weight:
             losses["statistics"] = nn.functional.mse_loss(statistics, cell_statistics(instruction))
@@ -142,8 +142,11 @@ class TokenizerTraining:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def metrics(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """The losses of a step and the last known usage of the codebook, as plain numbers."""
-        values = {name: loss.item() for name, loss in losses.items()}
+        """The losses of a step, averaged over all processes (which all have to call), and the codebook's usage."""
+        names, together = list(losses), torch.stack([loss.float() for loss in losses.values()])
+        if self.rank.count > 1:
+            dist.all_reduce(together)
+        values = dict(zip(names, (together / self.rank.count).tolist(), strict=True))
         if self.usage is not None:
             values |= {"codebook_share": self.usage.share, "perplexity": self.usage.perplexity}
         return values

@@ -72,7 +72,7 @@ def test_unquantised_pass_leaves_the_codebook_out(instruction: torch.Tensor, tin
 
 def test_only_the_asked_share_is_decoded(instruction: torch.Tensor, tiny: Tiny) -> None:
     tokenizer = tiny()
-    output = tokenizer(instruction, decoded=1)
+    output = tokenizer(instruction, decode_every=2)
     assert output.reconstruction.shape == (1, 3, 64, 64)
     assert output.encoding.shape[0] == 2
 

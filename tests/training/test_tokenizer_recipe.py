@@ -43,6 +43,8 @@ TINY = TokenizerRecipe(
     log_every=1,
     checkpoint_every=3,
     picture_every=3,
+    probe_counts=(4, 2),
+    decode_every=2,
 )
 
 
@@ -155,9 +157,7 @@ def test_perceptual_distance_is_used_when_it_has_a_weight() -> None:
 
 def test_interrupted_run_continues_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
     instructions = source("noise", "jpeg")
-    whole, cut = (
-        TokenizerRun(tmp_path / name, instructions, seed=3, workers=0, probe_counts=(4, 2)) for name in ("whole", "cut")
-    )
+    whole, cut = (TokenizerRun(tmp_path / name, instructions, seed=3, workers=0) for name in ("whole", "cut"))
     train_tokenizer(TINY, whole, ALONE)
     first_half = TokenizerTraining(TINY, 3, ALONE, 2)
     _stop_after(first_half, cut, 3)
@@ -179,7 +179,7 @@ def _stop_after(training: TokenizerTraining, run: TokenizerRun, steps: int) -> N
 
 
 def test_run_leaves_model_metrics_pictures_and_recipe(tmp_path: Path) -> None:
-    run = TokenizerRun(tmp_path, source("haze", "noise"), workers=0, probe_counts=(4, 2))
+    run = TokenizerRun(tmp_path, source("haze", "noise"), workers=0)
     result = train_tokenizer(TINY, run, ALONE)
     assert result is not None
     assert result.ids == ("haze", "noise")
@@ -205,7 +205,7 @@ def test_paper_preset_is_the_supplement() -> None:
     recipe = preset("paper")
     assert (recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.batch) == (4.5e-6, 0.5, 0.9, 8)
     assert (recipe.commitment, recipe.gan_weight, recipe.crop_px) == (1.0, 0.8, 224)
-    assert (recipe.statistics_weight, recipe.presence_weight, recipe.decoded_share) == (0.0, 0.0, 1.0)
+    assert (recipe.statistics_weight, recipe.presence_weight, recipe.decode_every) == (0.0, 0.0, 1)
     assert learning_rate(recipe, 0) == learning_rate(recipe, 400_000) == 4.5e-6
 
 
@@ -263,6 +263,5 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         assert done.stdout.strip() == str(tmp_path / out / "tokenizer")
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert one.keys() == two.keys()
-    # The first steps differ by rounding only; an entry that flips between two equally near ones may come later.
-    for key in [key for key in one if key[0] <= 2]:
-        assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), key
+    for key, value in one.items():
+        assert two[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
