@@ -53,7 +53,7 @@ class TokenizerRecipe:
     checkpoint_every: int = 200
     picture_every: int = 200
     # Instructions of each plugin that the closing probe is fitted to, and tested on.
-    probe_counts: tuple[int, ...] = (100, 50)
+    probe_counts: tuple[int, int] = (100, 50)
 
     def check(self) -> None:
         """Raise a `UsageError` for a value out of range; once all are set, since some bound one another."""
