@@ -9,6 +9,7 @@ COMMANDS = {
     "train-tokenizer": "Train the tokenizer of visual instructions.",
     "train": "Train the degradation diffusion model.",
     "restore": "Take rain, snow, haze, blur or noise out of photographs.",
+    "data": "Check folders of data sets, and list those that are known.",
     "score": "Compare restored photographs with the true ones.",
 }
 """What each subcommand does, in one line, in the order of use."""

@@ -53,8 +53,14 @@ def degrade(
     jobs: Annotated[
         int | None, typer.Option(min=1, max=1024, metavar="N", help="Processes; without it, one per core.")
     ] = None,
-    from_manifest: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Make again what this manifest lists, bit for bit.")
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "--from-manifest",
+            metavar="NAME|FILE",
+            help="A named recipe: mixed-wed; or make again what a manifest lists, bit for bit.",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make pictures again that are there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be made; write nothing.")] = False,
@@ -65,7 +71,7 @@ def degrade(
 
     Example: defusion degrade --plugin snow --severity 0.7 photos/ snowy/
     """
-    from defusion_cli.degrade import ORDERS, Damage, plan_folder, plan_manifest
+    from defusion_cli.degrade import ORDERS, RECIPES, Damage, named_damage, plan_folder, plan_manifest
     from defusion_cli.plugins import installed_plugins
 
     registry = installed_plugins()
@@ -76,19 +82,22 @@ def degrade(
     if orders not in ORDERS:
         raise UsageError("--orders has no such choice.", found=orders, accepted=", ".join(ORDERS))
     damage = Damage(ids, severity, parse_settings(set_ or ()), seed, variants, orders)
-    if source is None and from_manifest is None:
+    manifest = Path(recipe) if recipe and recipe not in RECIPES else None
+    if recipe and manifest is None:
+        damage = named_damage(recipe, damage)
+    elif manifest is not None and damage != Damage(()):
+        raise UsageError(
+            "--from-manifest says all about the damage.", accepted="no --plugin, --severity, --set, --seed, …"
+        )
+    if source is None and manifest is None:
         _preview(damage, registry, dry_run)
         return
     if source is None or out is None:
         raise UsageError("IN and OUT are needed.", fix="defusion degrade --plugin snow photos/ snowy/")
-    if from_manifest is None:
+    if manifest is None:
         tasks = plan_folder(source, out, damage, registry)
-    elif damage == Damage(()):
-        tasks = plan_manifest(from_manifest, source, out, registry)
     else:
-        raise UsageError(
-            "--from-manifest says all about the damage.", accepted="no --plugin, --severity, --set, --seed, …"
-        )
+        tasks = plan_manifest(manifest, source, out, registry)
     if dry_run:
         _show_plan(tasks, out)
         return

@@ -3,11 +3,13 @@
 from defusion_cli.degrade.manifest import MANIFEST_NAME, Entry, read_manifest
 from defusion_cli.degrade.plan import ORDERS, Damage, Item, Task, draw_recipes, plan_folder, plan_manifest, plan_preview
 from defusion_cli.degrade.preview import draw_preview
+from defusion_cli.degrade.recipes import RECIPES, named_damage
 from defusion_cli.degrade.run import Outcome, Report, run_task, run_tasks
 
 __all__ = [
     "MANIFEST_NAME",
     "ORDERS",
+    "RECIPES",
     "Damage",
     "Entry",
     "Item",
@@ -16,6 +18,7 @@ __all__ = [
     "Task",
     "draw_preview",
     "draw_recipes",
+    "named_damage",
     "plan_folder",
     "plan_manifest",
     "plan_preview",

@@ -48,13 +48,14 @@ def _look_for(found: Found, lonely: set[Path], mine: Template, other: Template) 
             place = PurePosixPath(before) / other.fill(fields)
             expected[place.parent].add((place.name, path))
     lines = []
+    there = {_lower(tree.where(folder)) for folder in tree.folders}
     for folder, wanted in sorted(expected.items()):
-        if found.layout.from_root or folder.as_posix() in {tree.where(f).as_posix() for f in tree.folders}:
+        if found.layout.from_root or _lower(folder) in there:
             continue
         source = _lookalike(tree, folder, wanted, found, fields_known="<" not in "".join(n for n, _ in wanted))
         target = _relative(folder, tree)
         if source:
-            lines.append(f'rename: mv "{tree.root / source}" "{tree.root / target}"')
+            lines.append(f'rename: mv "{tree.root / source}" "{(tree.root / source).with_name(folder.name)}"')
         else:
             name, path = min(wanted)
             lines.append(f"expected beside {path.relative_to(tree.root)}: a picture {target}/{name}")
@@ -66,6 +67,11 @@ def _relative(folder: PurePosixPath, tree: Tree) -> str:
     return folder.as_posix().strip("/").removeprefix(root).strip("/") or "."
 
 
+def _lower(path: PurePosixPath) -> str:
+    # Fields are known in lower case only.
+    return path.as_posix().lower()
+
+
 def _lookalike(
     tree: Tree, target: PurePosixPath, wanted: set[tuple[str, Path]], found: Found, *, fields_known: bool
 ) -> str | None:
@@ -75,7 +81,7 @@ def _lookalike(
     names = {name.lower() for name, _ in wanted}
     scores: Counter[str] = Counter()
     for folder, files in tree.folders.items():
-        if tree.root / folder in own | used or tree.where(folder).parent != target.parent:
+        if tree.root / folder in own | used or _lower(tree.where(folder).parent) != _lower(target.parent):
             continue
         hits = len(names & {file.stem.lower() for file in files}) if fields_known else min(len(files), len(names))
         if hits >= _ENOUGH * len(names):

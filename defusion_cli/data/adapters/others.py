@@ -128,7 +128,7 @@ EUVP = DatasetSpec(
     },
     supplement={"test": 515},
     licence="said to be for academic use; see the site",
-    citation="Islam, Xia, Sattar: Fast underwater image enhancement for improved visual perception, IEEE RA-L 5(2), 2020",
+    citation="Islam, Xia, Sattar: Fast underwater image enhancement for improved visual perception, RA-L 5(2), 2020",
     source="https://irvlab.cs.umn.edu/resources/euvp-dataset",
     notes=(
         "A is distorted, B is good. The sizes of the training subsets are as commonly quoted.",

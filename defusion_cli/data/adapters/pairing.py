@@ -98,7 +98,7 @@ class Tree:
             if not _applies(layout, whole, hinted):
                 continue
             start = len(whole.parts) - template.depth
-            before, cut = "/".join(whole.parts[:start]), "/".join(whole.parts[start:])
+            before, cut = str(PurePosixPath(*whole.parts[:start])), "/".join(whole.parts[start:])
             if layout.from_root:
                 before, cut = "", folder
             of_folder = template.match_folder(cut)

@@ -58,8 +58,8 @@ RAINDS_REAL = DatasetSpec(
     group=("split", "id"),
     default_subsets=("raindrop",),
     notes=(
-        "Three damaged versions of every picture: rainds-real.raindrop (used unasked: the supplement lists RainDS under "
-        "raindrop removal, but does not say which), .rainstreak and .rainstreak_raindrop.",
+        "Three damaged versions of every picture: rainds-real.raindrop (used unasked: the supplement lists RainDS "
+        "under raindrop removal, but does not say which), .rainstreak and .rainstreak_raindrop.",
         "test_set/rainstreak holds a stray IMG_7435.png that has no clean picture.",
     ),
     **_RAINDS_TERMS,  # type: ignore[arg-type]
