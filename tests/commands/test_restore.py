@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -84,7 +85,7 @@ def test_the_way_of_instructing_matters_and_so_do_seed_and_steps(folder: Path, m
         "blind2": ("--blind",),
         "rain": ("--degradation", "rain"),
         "example": ("--example", "in/a.png", "blind.png"),
-        "seed": ("--seed", "7"),
+        "seed": ("--steps", "3", "--seed", "7"),  # one step sees nothing of the noise
         "steps": ("--steps", "3"),
     }
     made = {}
@@ -93,7 +94,9 @@ def test_the_way_of_instructing_matters_and_so_do_seed_and_steps(folder: Path, m
         assert done.exit_code == 0, done.output
         made[name] = Path(f"{name}.png").read_bytes()
     assert made.pop("blind2") == Path("blind.png").read_bytes()
-    assert len({*made.values(), Path("blind.png").read_bytes()}) == 5
+    made["blind"] = Path("blind.png").read_bytes()
+    alike = [(a, b) for a, b in itertools.combinations(made, 2) if made[a] == made[b]]
+    assert not alike
     assert not list(folder.glob("*.jsonl"))
 
 
