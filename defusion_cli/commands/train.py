@@ -12,8 +12,8 @@ def train(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[ID=]FOLDER[:WEIGHT]",
-            help="Clean photographs, damaged on the fly; or ID=FOLDER with degraded/ and clean/ inside. Repeatable.",
+            metavar="[NAME=]PATH[:WEIGHT]",
+            help="Folder of clean photographs; NAME=PATH of a data set or pairs; or a mixture FILE.toml. Repeatable.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Run folder; an interrupted run in it goes on.")] = Path(
