@@ -145,7 +145,7 @@ class ViewMaker:
 
     def _clean_view(self, photo: Photo, rng: np.random.Generator, crop_px: int) -> Image:
         """A reduced piece of the photograph."""
-        pixels = _read(photo.clean)
+        pixels = read_pixels(photo.clean)
         height, width = pixels.shape[:2]
         low, high = self.config.downscale
         # Never below the size of a crop, and never enlarged unless the photo itself is too small.
@@ -159,7 +159,7 @@ class ViewMaker:
 
     def _paired(self, photo: Photo, rng: np.random.Generator, crop_px: int) -> tuple[Image, Image, tuple[str, ...]]:
         assert photo.damaged is not None
-        clean, damaged = _read(photo.clean), _read(photo.damaged)
+        clean, damaged = read_pixels(photo.clean), read_pixels(photo.damaged)
         if photo.centre_crop:
             clean = centre_crop(clean, damaged.shape)
         if clean.shape != damaged.shape:
@@ -178,10 +178,6 @@ class ViewMaker:
         window = np.s_[top : top + self.config.view_px, left : left + self.config.view_px]
         shown = () if rng.random() < self.config.blind_share else tuple(physical_order(photo.ids, self.plugins))
         return damaged[window], clean[window], shown
-
-
-def _read(path: object) -> Image:
-    return read_pixels(path)  # type: ignore[arg-type]
 
 
 def centre_crop(image: Image, shape: Sequence[int]) -> Image:
