@@ -10,7 +10,18 @@ from defusion_cli.errors import PluginError, UsageError
 from defusion_cli.plugins import Registry, Source, installed_plugins, load_registry
 
 FIXTURES = Path(__file__).parents[1] / "fixture_plugins"
-BUILT_IN = {"motion-blur", "defocus-blur", "haze", "snow", "rain", "raindrop", "noise", "jpeg"}
+BUILT_IN = {
+    "motion-blur",
+    "defocus-blur",
+    "haze",
+    "snow",
+    "rain",
+    "raindrop",
+    "noise",
+    "jpeg",
+    "low-light",
+    "underwater",
+}
 
 
 def test_built_in_plugins_enter_through_the_public_door():
