@@ -26,7 +26,19 @@ from defusion_cli.restore.model import load_pipeline
 from defusion_cli.restore.pixels import restore_pixels
 from defusion_cli.training.validation import psnr
 
-BUILT_IN = ("noise", "jpeg", "rain", "snow", "haze", "raindrop", "motion-blur", "defocus-blur")
+# In this order, which seeds the damage; new ones go to the end.
+BUILT_IN = (
+    "noise",
+    "jpeg",
+    "rain",
+    "snow",
+    "haze",
+    "raindrop",
+    "motion-blur",
+    "defocus-blur",
+    "low-light",
+    "underwater",
+)
 FIXED: dict[str, dict[str, object]] = {
     "noise": {"kind": "gaussian", "sigma": 25.0, "unit": "sigma"},
     "jpeg": {"quality": 10, "subsampling": "4:2:0", "first_quality": 100, "shift_x": 0, "shift_y": 0},
