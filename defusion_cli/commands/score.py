@@ -30,7 +30,7 @@ def score(
     ] = None,
     metrics: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="psnr, ssim, lpips, fid, mae, or any name that pyiqa knows."),
+        typer.Option(metavar="NAMES", help="psnr, psnrb, ssim, lpips, fid, mae, or any name that pyiqa knows."),
     ] = "psnr,ssim,lpips",
     protocol: Annotated[
         str,
@@ -66,20 +66,20 @@ def score(
     Example: defusion score --metrics psnr,ssim,lpips restored/ true/
     """
     from defusion_cli.scoring.metrics import find_metrics
-    from defusion_cli.scoring.pairs import NAMINGS, STEM, pair_folders
-    from defusion_cli.scoring.protocols import find_protocol
+    from defusion_cli.scoring.pairs import pair_folders
+    from defusion_cli.scoring.protocols import find_protocol, find_set
     from defusion_cli.scoring.table6 import find_tasks
 
     if out is None:
         raise UsageError("OUT is needed.", fix="defusion score restored/ true/")
     if style not in _STYLES:
         raise UsageError("--style has no such choice.", found=style, accepted=", ".join(_STYLES))
-    data_set = _known_set(set_)
+    spec, data_set = find_set(set_) if set_ else (None, None)
     settled = find_protocol(protocol, data_set)
     tasks = find_tasks(task, data_set) if table6 or task else ()
     wanted = find_metrics(metrics, settled, ref is not None)
     _check_request(wanted, baseline, ref, plot, bool(tasks))
-    pairing = pair_folders(out, ref, baseline, NAMINGS.get(data_set or "", STEM))
+    pairing = pair_folders(out, ref, baseline, spec)
     report = _score(pairing, wanted, settled, device)
     if csv is not None:
         _write_csv(csv, report)
@@ -105,19 +105,6 @@ def _check_request(
         raise UsageError("Table 6 shows FID and LPIPS only.", fix="--metrics fid,lpips")
 
 
-def _known_set(name: str | None) -> str | None:
-    from defusion_cli.errors import did_you_mean
-    from defusion_cli.scoring.pairs import NAMINGS
-    from defusion_cli.scoring.protocols import PAPER
-
-    known = sorted({*NAMINGS, *PAPER})
-    if name is None or name.lower() in known:
-        return name.lower() if name else None
-    near = did_you_mean(name, known)
-    fix = f"did you mean {near}?" if near else None
-    raise UsageError("--set names no data set.", found=name, accepted=", ".join(known), fix=fix)
-
-
 def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, device: str | None) -> Report:
     from defusion_cli.scoring.report import Report, summarise
     from defusion_cli.scoring.run import score_pairs
@@ -137,7 +124,7 @@ def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, de
                 bar.note(f"{row.pair.name}: not scored. {row.problem}")
             bar.advance()
 
-        rows = score_pairs(pairing.pairs, metrics, protocol.crop, place, watch)
+        rows = score_pairs(pairing.pairs, metrics, protocol, place, watch)
     figures, warnings = [], []
     for metric in metrics:
         if metric.kind == "set":

@@ -20,7 +20,9 @@ _FID_MODES: dict[str, FidMode | None] = {
     "fid": None, "fid-clean": "clean", "fid-legacy": "legacy_pytorch", "fid-tensorflow": "legacy_tensorflow",
 }  # fmt: skip
 _SETS_OF_PYIQA = ("sfid", "fid_dinov2", "inception_score")
-_PIXELS = ("psnr", "psnry", "ssim", "ssimc", "mae")
+_PIXELS = ("psnr", "psnry", "psnrb", "ssim", "ssimc", "mae")
+PixelFunction = Callable[[_Image, _Image, "NDArray[np.bool_] | None"], float]
+"""From picture, reference (H×W×3 in [0, 1]) and the pixels that count (H×W; None for all) to a number."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Metric:
     needs_reference
         False for no-reference metrics.
     function
-        Of kind "pixels": picture and reference (H×W×3 in [0, 1]) to a number.
+        Of kind "pixels".
     fid_mode
         Of FID.
     """
@@ -50,7 +52,7 @@ class Metric:
     definition: str
     lower_better: bool = False
     needs_reference: bool = True
-    function: Callable[[_Image, _Image], float] | None = None
+    function: PixelFunction | None = None
     fid_mode: FidMode | None = None
 
     @property
@@ -99,7 +101,7 @@ def _find(name: str, protocol: Protocol) -> Metric:
         return Metric(name, "set", definition, lower_better=True, fid_mode=mode)
     known = engine.known_metrics()
     if name not in known:
-        raise engine.unknown_metric(name, [*known, *_FID_MODES, "mae"])
+        raise engine.unknown_metric(name, [*known, *_FID_MODES, *_PIXELS])
     settings = known[name]
     needs_reference = settings.get("metric_mode") == "FR" and name != "inception_score"
     return Metric(
@@ -113,16 +115,20 @@ def _find(name: str, protocol: Protocol) -> Metric:
 
 def _pixel_metric(name: str, protocol: Protocol) -> Metric:
     if name == "mae":
-        return Metric(name, "pixels", "RGB in [0, 1]", lower_better=True, function=fidelity.mean_absolute_error)
+        return Metric(name, "pixels", protocol.mae_text(), lower_better=True, function=fidelity.mean_absolute_error)
     if name == "psnry" and protocol.psnr_colour == "rgb":
         protocol = replace(protocol, psnr_colour="y-full", rounded=False)
     if name == "ssimc":
         protocol = replace(protocol, ssim_colour="rgb")
+    if name == "psnrb":
+        return Metric(
+            name, "pixels", protocol.psnr_b_text(), function=lambda a, b, m: fidelity.psnr_b(a, b, protocol, m)
+        )
     if name.startswith("psnr"):
         # pyiqa rounds luma for SSIM but not for PSNR.
         settled = replace(protocol, rounded=False) if protocol.name == "pyiqa" else protocol
-        return Metric(name, "pixels", settled.psnr_text(), function=lambda a, b: fidelity.psnr(a, b, settled))
-    return Metric(name, "pixels", protocol.ssim_text(), function=lambda a, b: fidelity.ssim(a, b, protocol))
+        return Metric(name, "pixels", settled.psnr_text(), function=lambda a, b, m: fidelity.psnr(a, b, settled, m))
+    return Metric(name, "pixels", protocol.ssim_text(), function=lambda a, b, m: fidelity.ssim(a, b, protocol, m))
 
 
 def _definition(name: str, settings: Any) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from defusion_cli.data.adapters import DatasetSpec, twins_by_name
 from defusion_cli.errors import DataError
 from defusion_cli.images import list_images
-
-Key = Callable[[Path], str]
-"""From a path relative to its folder to what a pair has in common."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +55,8 @@ class Pairing:
     rule: str
 
 
-@dataclass(frozen=True)
-class Naming:
-    """How a data set names the two pictures of a pair.
-
-    Attributes
-    ----------
-    key
-        The same for both pictures of a pair.
-    rule
-        `key` in words.
-    shared
-        True if several degraded pictures have one true picture.
-    """
-
-    key: Key
-    rule: str
-    shared: bool = False
+_STEM_RULE = "same path below the folder, whatever the suffix"
+_BARE_RULE = "same file name, whatever the folder and suffix"
 
 
 def stem_key(path: Path) -> str:
@@ -82,46 +64,22 @@ def stem_key(path: Path) -> str:
     return path.with_suffix("").as_posix()
 
 
-def _replaced(pattern: str, by: str = "") -> Key:
-    """The stem with `pattern` replaced; case does not matter."""
-    compiled = re.compile(pattern, re.IGNORECASE)
-    return lambda path: (path.parent / compiled.sub(by, path.stem)).as_posix()
+def _bare_key(path: Path) -> str:
+    return path.stem
 
 
-STEM = Naming(stem_key, "same path below the folder, whatever the suffix")
-_BARE_STEM = Naming(lambda path: path.stem, "same file name, whatever the folder and suffix")
-
-
-def _id_naming(what: str) -> Naming:
-    return Naming(_replaced(r"_.*$"), f"{what}: what precedes the first underscore", shared=True)
-
-
-NAMINGS = {
-    "realblur-j": Naming(_replaced(r"^(blur|gt)_"), "RealBlur: same scene, blur_K and gt_K"),
-    "realblur-r": Naming(_replaced(r"^(blur|gt)_"), "RealBlur: same scene, blur_K and gt_K"),
-    "sots-indoor": _id_naming("SOTS"),
-    "sots-outdoor": _id_naming("SOTS"),
-    "dense-haze": Naming(_replaced(r"_(hazy|gt)$"), "Dense-Haze: NN_hazy and NN_GT"),
-    "raindrop": Naming(_replaced(r"_(rain|clean)$"), "RainDrop: ID_rain and ID_clean"),
-    "rain1400": Naming(_replaced(r"_\d+$"), "Rain1400: N_k and N", shared=True),
-    "outdoor-rain": Naming(
-        _replaced(r"^(im_\d{4}).*$", r"\1"), "Outdoor-Rain: the first seven characters", shared=True
-    ),
-    "sidd": Naming(_replaced(r"NOISY", "GT"), "SIDD: NOISY and GT"),
-}
-"""Data sets whose two pictures have different names; all others go by `STEM`."""
-
-
-def pair_folders(out: Path, ref: Path | None, baseline: Path | None = None, naming: Naming = STEM) -> Pairing:
+def pair_folders(
+    out: Path, ref: Path | None, baseline: Path | None = None, data_set: DatasetSpec | None = None
+) -> Pairing:
     """Pair the pictures below `out` with those below `ref` and `baseline`.
 
     Parameters
     ----------
     out, ref, baseline
         Folders; `ref` may be None for metrics that need no reference.
-    naming
-        How pairs are recognised. With `STEM`, folders that are arranged differently are paired by bare file names,
-        provided these are unique.
+    data_set
+        The set whose names decide. Without one, or where its names pair fewer, the same path without suffix does;
+        folders that are arranged differently are paired by bare file names, provided these are unique.
 
     Raises
     ------
@@ -133,26 +91,32 @@ def pair_folders(out: Path, ref: Path | None, baseline: Path | None = None, nami
         return Pairing(tuple(Pair(path.as_posix(), out / path) for path in outputs), (), 0, "no reference")
     references = _listed(ref)
     baselines = _listed(baseline) if baseline else []
-    naming = _arranged(naming, outputs, references)
-    if not naming.shared:
-        _refuse_twins(outputs, out, naming)
-    by_key = _by_key(references, ref, naming)
-    base_by_key = {_baseline_key(naming, path): path for path in baselines}
+    matches = _matches(outputs, references, out, ref, data_set)
+    of_base = _baselines(outputs, baselines)
     pairs, orphans = [], []
     for path in outputs:
-        key, source = naming.key(path), base_by_key.get(_baseline_key(naming, path))
-        if key not in by_key:
+        twin, source = matches.twins.get(path), of_base.get(path)
+        if twin is None:
             orphans.append(f"{out / path} has no partner in {ref}")
         elif baseline and source is None:
             orphans.append(f"{out / path} has no partner in {baseline}")
         else:
             pairs.append(
-                Pair(path.as_posix(), out / path, ref / by_key[key], baseline / source if baseline and source else None)
+                Pair(path.as_posix(), out / path, ref / twin, baseline / source if baseline and source else None)
             )
     if not pairs:
-        raise _strangers(out, outputs, ref, references, naming)
-    used = {naming.key(path) for path in outputs}
-    return Pairing(tuple(pairs), tuple(orphans), len(set(by_key) - used), naming.rule)
+        raise _strangers(out, outputs, ref, references, matches)
+    unused = len(set(references) - set(matches.twins.values()))
+    return Pairing(tuple(pairs), tuple(orphans), unused, matches.rule)
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """True picture by restored one, and the rule; no two pictures of a folder may have one key."""
+
+    twins: Mapping[Path, Path]
+    rule: str
+    key: Callable[[Path], str] = stem_key
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -164,41 +128,82 @@ def _listed(folder: Path) -> list[Path]:
     return found
 
 
-def _arranged(naming: Naming, outputs: Sequence[Path], references: Sequence[Path]) -> Naming:
-    """`STEM`, or bare stems where the folders inside differ so much that nothing would match."""
-    if naming is not STEM or {stem_key(path) for path in outputs} & {stem_key(path) for path in references}:
-        return naming
-    unique = all(len({path.stem for path in paths}) == len(paths) for paths in (outputs, references))
-    return _BARE_STEM if unique else naming
+def _matches(
+    outputs: Sequence[Path], references: Sequence[Path], out: Path, ref: Path, data_set: DatasetSpec | None
+) -> _Matches:
+    stems = _by_stems(outputs, references)
+    if data_set is not None:
+        found = twins_by_name(data_set, outputs, references)
+        # Names of sets that pair by position meet by chance: theirs count only where all of them do.
+        by_stem = len(stems.twins) > len(found.clean)
+        if by_stem and data_set.by_position and len(stems.twins) < len(outputs):
+            raise DataError(
+                f"{out} and {ref} do not pair as {data_set.title} does, by position after sorting.",
+                found=found.problem,
+                accepted="all pictures of one part of the set on both sides",
+            )
+        if found.rivals:
+            raise _rivals(ref, *found.rivals, found.rule)
+        if not by_stem:
+            by_set = _Matches(found.clean, found.rule)
+            _refuse_twins(outputs, out, by_set)
+            return by_set
+    for folder, paths in ((out, outputs), (ref, references)):
+        _refuse_twins(paths, folder, stems)
+    return stems
 
 
-def _baseline_key(naming: Naming, path: Path) -> str:
-    """Restored pictures keep the name of what they were made from; only where one true picture is shared it counts."""
-    return stem_key(path) if naming.shared else naming.key(path)
+def _by_stems(outputs: Sequence[Path], references: Sequence[Path]) -> _Matches:
+    """By paths, or by bare names where the folders inside differ so much that nothing would match."""
+    key, rule = stem_key, _STEM_RULE
+    if not {stem_key(path) for path in outputs} & {stem_key(path) for path in references} and all(
+        len({path.stem for path in paths}) == len(paths) for paths in (outputs, references)
+    ):
+        key, rule = _bare_key, _BARE_RULE
+    places = {key(path): path for path in references}
+    twins = {path: places[key(path)] for path in outputs if key(path) in places}
+    return _Matches(twins, rule, key)
 
 
-def _by_key(paths: Sequence[Path], folder: Path, naming: Naming) -> dict[str, Path]:
-    _refuse_twins(paths, folder, naming)
-    return {naming.key(path): path for path in paths}
+def _baselines(outputs: Sequence[Path], baselines: Sequence[Path]) -> dict[Path, Path]:
+    """Restored pictures keep the name of what they were made from, though perhaps in other folders."""
+    by_stem = {stem_key(path): path for path in baselines}
+    by_name: dict[str, list[Path]] = {}
+    for path in baselines:
+        by_name.setdefault(path.stem, []).append(path)
+    found = {}
+    for path in outputs:
+        alike = by_name.get(path.stem, [])
+        if stem_key(path) in by_stem:
+            found[path] = by_stem[stem_key(path)]
+        elif len(alike) == 1:
+            found[path] = alike[0]
+    return found
 
 
-def _refuse_twins(paths: Sequence[Path], folder: Path, naming: Naming) -> None:
+def _refuse_twins(paths: Sequence[Path], folder: Path, matches: _Matches) -> None:
     seen: dict[str, Path] = {}
     for path in paths:
-        twin = seen.setdefault(naming.key(path), path)
+        twin = seen.setdefault(matches.key(path), path)
         if twin is not path:
-            raise DataError(
-                f"Two pictures in {folder} have one name.",
-                found=f"{twin} and {path}",
-                accepted=f"one picture a name (pairs: {naming.rule})",
-                fix="move one of them away, or name the data set with --set",
-            )
+            raise _rivals(folder, twin, path, matches.rule)
 
 
-def _strangers(out: Path, outputs: Sequence[Path], ref: Path, references: Sequence[Path], naming: Naming) -> DataError:
+def _rivals(folder: Path, one: Path, other: Path, rule: str) -> DataError:
+    return DataError(
+        f"Two pictures in {folder} have one name.",
+        found=f"{one} and {other}",
+        accepted=f"one picture a name (pairs: {rule})",
+        fix="move one of them away, or name the data set with --set",
+    )
+
+
+def _strangers(
+    out: Path, outputs: Sequence[Path], ref: Path, references: Sequence[Path], matches: _Matches
+) -> DataError:
     return DataError(
         f"No picture in {out} has a partner in {ref}.",
         found=f"{outputs[0]} ({len(outputs)} pictures) and {references[0]} ({len(references)} pictures)",
-        accepted=f"pairs with the {naming.rule}",
+        accepted=f"pairs with the {matches.rule}",
         fix="give the two folders of one data set; where its files have two names, --set NAME",
     )

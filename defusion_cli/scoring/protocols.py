@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from defusion_cli.data.adapters import DATASETS, DatasetSpec
 from defusion_cli.errors import UsageError, did_you_mean
 
 Colour = Literal["rgb", "y-full", "y-studio"]
 Window = Literal["gaussian", "uniform"]
 Pooling = Literal["none", "blocks", "adaptive"]
 Crop = Literal["none", "multiple-of-4", "reference-centre"]
+Alignment = Literal["none", "ecc"]
 FidMode = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 
 _COLOURS = {
@@ -33,6 +35,10 @@ _CROPS = {
     "none": "whole picture",
     "multiple-of-4": "right and bottom cut to a multiple of 4",
     "reference-centre": "reference cut to the size of the picture, about its centre",
+}
+_ALIGNMENTS = {
+    "none": "",
+    "ecc": "; brightness scaled and registered to the reference by a homography (ECC), valid pixels only",
 }
 
 
@@ -58,6 +64,8 @@ class Protocol:
         True if negative local structure counts as zero, as in pyiqa.
     crop
         What is cut off before PSNR and SSIM; "reference-centre" is for all metrics.
+    alignment
+        What is done to the picture before metrics of single pixels: see `defusion_cli.scoring.alignment`.
     fid_mode
         How pictures are resized for Inception.
     source
@@ -73,23 +81,36 @@ class Protocol:
     pooling: Pooling = "none"
     non_negative: bool = False
     crop: Crop = "none"
+    alignment: Alignment = "none"
     fid_mode: FidMode = "clean"
     source: str = ""
 
     def psnr_text(self) -> str:
         """Definition of PSNR in words."""
         cap = ", 1e-8 added to the error" if self.eps else ""
-        return f"{self._colour_text(self.psnr_colour)}{cap}; {_CROPS[self.crop]}"
+        return f"{self._colour_text(self.psnr_colour)}{cap}; {self._place_text()}"
+
+    def psnr_b_text(self) -> str:
+        """Definition of PSNR-B in words."""
+        luma = self._colour_text(self.psnr_colour) if self.psnr_colour != "rgb" else "Y studio range, rounded to 8 bits"
+        return f"error: {self._colour_text(self.psnr_colour)}; blocking of 8×8: {luma}; {self._place_text()}"
+
+    def mae_text(self) -> str:
+        """Definition of the mean absolute error in words."""
+        return "RGB in [0, 1]" + _ALIGNMENTS[self.alignment]
 
     def ssim_text(self) -> str:
         """Definition of SSIM in words."""
         floor = ", negative structure as zero" if self.non_negative else ""
-        rest = f"{_WINDOWS[self.window]}{floor}{_POOLINGS[self.pooling]}; {_CROPS[self.crop]}"
+        rest = f"{_WINDOWS[self.window]}{floor}{_POOLINGS[self.pooling]}; {self._place_text()}"
         return f"{self._colour_text(self.ssim_colour)}; {rest}"
 
     def fid_text(self) -> str:
         """Definition of FID in words."""
         return f"InceptionV3 pool3, 2048 features, mode {self.fid_mode}"
+
+    def _place_text(self) -> str:
+        return _CROPS[self.crop] + _ALIGNMENTS[self.alignment]
 
     def _colour_text(self, colour: Colour) -> str:
         rounded = ", rounded to 8 bits" if self.rounded and colour != "rgb" else ""
@@ -107,20 +128,16 @@ GENERAL = {
 
 _Y = replace(GENERAL["y"], fid_mode="legacy_pytorch")
 _RGB = replace(GENERAL["rgb"], fid_mode="legacy_pytorch")
-
-
-def _snow100k(size: str) -> Protocol:
-    return replace(_Y, name=f"snow100k-{size}", source="WeatherDiffusion, calculate_psnr_ssim.py")
-
+_ALIGNED = replace(_RGB, alignment="ecc", source="RealBlur, evaluation_RealBlur_ecc.py")
 
 PAPER = {
     protocol.name: protocol
     for protocol in (
         replace(_RGB, name="gopro", source="NAFNet and Restormer (evaluate_gopro_hide.m)"),
         replace(_RGB, name="dpdd", window="uniform", source="Restormer, Defocus_Deblurring/utils.py"),
-        _snow100k("s"),
-        _snow100k("m"),
-        _snow100k("l"),
+        replace(_ALIGNED, name="realblur-j"),
+        replace(_ALIGNED, name="realblur-r"),
+        replace(_Y, name="snow100k", source="WeatherDiffusion, calculate_psnr_ssim.py"),
         replace(_RGB, name="sots-indoor", pooling="adaptive", crop="reference-centre", source="DehazeFormer, test.py"),
         replace(_RGB, name="sots-outdoor", pooling="adaptive", source="DehazeFormer, test.py"),
         replace(_Y, name="raindrop", crop="multiple-of-4", source="later papers (WeatherDiffusion); luma unrounded"),
@@ -144,14 +161,29 @@ PAPER = {
 }
 """The papers' protocols by data set. FID as with pytorch-fid, the tool these papers use."""
 
-_NO_PROTOCOL = {
-    "realblur-j": "its scores are computed after an alignment of every picture with its reference",
-    "realblur-r": "its scores are computed after an alignment of every picture with its reference",
-}
+
+def find_set(name: str) -> tuple[DatasetSpec, str]:
+    """The data set that ``--set`` names, and the key of its protocol.
+
+    ``snow100k``, its subset ``snow100k.l``, and protocols of one set beside the usual one, as ``rain1400-ddn``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such set.
+    """
+    key = name.lower().replace(".", "-")
+    ids = [each for each in DATASETS if key == each or key.startswith(f"{each}-")]
+    if ids:
+        return DATASETS[max(ids, key=len)], key
+    known = sorted({*DATASETS, *PAPER})
+    near = did_you_mean(name, known)
+    fix = f"did you mean {near}?" if near else None
+    raise UsageError("--set names no data set.", found=name, accepted=", ".join(known), fix=fix)
 
 
 def find_protocol(name: str, data_set: str | None) -> Protocol:
-    """The protocol called `name`; for "paper", that of `data_set`.
+    """The protocol called `name`; for "paper", that of `data_set`, a key from `find_set`.
 
     Raises
     ------
@@ -168,11 +200,11 @@ def find_protocol(name: str, data_set: str | None) -> Protocol:
     if data_set is None:
         fix = "defusion score --protocol paper --set gopro …"
         raise UsageError("--protocol paper needs the data set.", accepted=", ".join(PAPER), fix=fix)
-    if data_set not in PAPER:
-        why = _NO_PROTOCOL.get(data_set, "no published evaluation code was at hand")
+    found = PAPER.get(data_set) or PAPER.get(find_set(data_set)[0].id)
+    if found is None:
         raise UsageError(
-            f"There is no protocol of the papers for {data_set}: {why}.",
+            f"There is no protocol of the papers for {data_set}: no published evaluation code was at hand.",
             accepted=", ".join(PAPER),
             fix="--protocol rgb or --protocol y, and say so beside the numbers",
         )
-    return replace(PAPER[data_set], name=f"paper:{data_set}")
+    return replace(found, name=f"paper:{data_set}")

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from defusion_cli.errors import DataError, DefusionError
 from defusion_cli.images import Picture, read_image
 from defusion_cli.scoring import engine
+from defusion_cli.scoring.alignment import align
 from defusion_cli.scoring.metrics import Metric
 from defusion_cli.scoring.pairs import Pair
+from defusion_cli.scoring.protocols import Protocol
 
 _Image = NDArray[np.float32]
 
@@ -58,14 +60,15 @@ class _Loaded:
 
 
 def score_pairs(
-    pairs: Sequence[Pair], metrics: Sequence[Metric], crop: str, device: str, watch: Callable[[Row], None]
+    pairs: Sequence[Pair], metrics: Sequence[Metric], protocol: Protocol, device: str, watch: Callable[[Row], None]
 ) -> list[Row]:
     """Scores of every pair, for all metrics but those of kind "set".
 
     Parameters
     ----------
-    crop
-        "reference-centre" cuts true pictures to the size of the restored ones; else sizes must be equal.
+    protocol
+        Its crop "reference-centre" cuts true pictures to the size of the restored ones; else sizes must be equal.
+        Its alignment is for metrics of kind "pixels".
     device
         Of torch, for metrics of kind "network"; the others run in threads on the CPU meanwhile.
     watch
@@ -79,7 +82,7 @@ def score_pairs(
     networks = {m.name: (engine.make_metric(m.name, device), m) for m in metrics if m.kind == "network"}
     pixels = [metric for metric in metrics if metric.kind == "pixels"]
     rows = []
-    for batch in _batches(_loaded(pairs, pixels, crop), 1 if device == "cpu" else _GPU_BATCH_PX):
+    for batch in _batches(_loaded(pairs, pixels, protocol), 1 if device == "cpu" else _GPU_BATCH_PX):
         for name, (network, metric) in networks.items():
             _run_network(name, network, metric, batch)
         for item in batch:
@@ -88,13 +91,13 @@ def score_pairs(
     return rows
 
 
-def _loaded(pairs: Sequence[Pair], pixels: Sequence[Metric], crop: str) -> Iterator[_Loaded]:
+def _loaded(pairs: Sequence[Pair], pixels: Sequence[Metric], protocol: Protocol) -> Iterator[_Loaded]:
     """Pairs in order, read and scored with the metrics of kind "pixels" by threads that run a little ahead."""
     waiting: deque[Future[_Loaded]] = deque()
     with ThreadPoolExecutor(_AHEAD) as pool:
         try:
             for pair in pairs:
-                waiting.append(pool.submit(_load, pair, pixels, crop))
+                waiting.append(pool.submit(_load, pair, pixels, protocol))
                 if len(waiting) > _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -104,28 +107,35 @@ def _loaded(pairs: Sequence[Pair], pixels: Sequence[Metric], crop: str) -> Itera
                 future.cancel()
 
 
-def _load(pair: Pair, pixels: Sequence[Metric], crop: str) -> _Loaded:
+def _load(pair: Pair, pixels: Sequence[Metric], protocol: Protocol) -> _Loaded:
     row, nothing = Row(pair), np.empty((0, 0, 3), np.float32)
     try:
         out = read_image(pair.out)
         ref = read_image(pair.ref) if pair.ref else None
         base = read_image(pair.baseline) if pair.baseline else None
-        loaded = _Loaded(row, out.pixels, _fitting(pair, out, ref, crop), base.pixels if base else None)
+        loaded = _Loaded(row, out.pixels, _fitting(pair, out, ref, protocol.crop), base.pixels if base else None)
         if base is not None and base.pixels.shape != out.pixels.shape:
             raise _sizes(pair.out, out.pixels, pair.baseline, base.pixels)
         row.notes = _notes(out, ref)
         if loaded.ref is not None:
-            for metric in pixels:
-                assert metric.function is not None
-                row.scores[metric.name] = metric.function(loaded.out, loaded.ref)
-                if loaded.base is not None:
-                    row.baseline[metric.name] = metric.function(loaded.base, loaded.ref)
+            row.scores = _pixel_scores(loaded.out, loaded.ref, pixels, protocol)
+            if loaded.base is not None:
+                row.baseline = _pixel_scores(loaded.base, loaded.ref, pixels, protocol)
         return loaded
     except DefusionError as error:
         _fail(row, error)
     except MemoryError:
         _fail(row, DataError(f"{pair.out} is too large for the free memory."))
     return _Loaded(row, nothing, None, None)
+
+
+def _pixel_scores(
+    picture: _Image, reference: _Image, metrics: Sequence[Metric], protocol: Protocol
+) -> dict[str, float]:
+    mask = None
+    if protocol.alignment == "ecc" and metrics:
+        picture, mask = align(picture, reference)
+    return {m.name: m.function(picture, reference, mask) for m in metrics if m.function is not None}
 
 
 def _fail(row: Row, problem: DefusionError) -> None:

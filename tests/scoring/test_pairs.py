@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from defusion_cli.data.adapters import dataset
 from defusion_cli.errors import DataError
 from defusion_cli.images import write_image
-from defusion_cli.scoring.pairs import NAMINGS, STEM, pair_folders
+from defusion_cli.scoring.pairs import pair_folders
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_what_has_no_partner_is_named(tree):
     ],
 )
 def test_names_of_data_sets(tree, data_set, outputs, references, expected):
-    found = pair_folders(tree("out", *outputs), tree("ref", *references), tree("base", *outputs), NAMINGS[data_set])
+    found = pair_folders(tree("out", *outputs), tree("ref", *references), tree("base", *outputs), dataset(data_set))
     assert [pair.ref.name for pair in found.pairs] == expected
     assert (found.orphans, found.unused) == ((), 0)
     assert all(pair.baseline.name == pair.out.name for pair in found.pairs)
@@ -74,7 +75,7 @@ def test_names_of_data_sets(tree, data_set, outputs, references, expected):
 
 def test_realblur_pairs_within_a_scene(tree):
     found = pair_folders(
-        tree("out", "s1/blur_2.png"), tree("ref", "s1/gt_2.png", "s2/gt_2.png"), None, NAMINGS["realblur-j"]
+        tree("out", "s1/blur_2.png"), tree("ref", "s1/gt_2.png", "s2/gt_2.png"), None, dataset("realblur-j")
     )
     assert found.pairs[0].ref.parent.name == "s1"
 
@@ -94,7 +95,7 @@ def test_nothing_to_pair(tree, tmp_path):
     with pytest.raises(DataError, match="holds no picture"):
         pair_folders(tmp_path / "out", tmp_path / "empty")
     with pytest.raises(DataError, match="does not exist"):
-        pair_folders(tmp_path / "out", tmp_path / "nowhere", None, STEM)
+        pair_folders(tmp_path / "out", tmp_path / "nowhere", None)
 
 
 def test_without_references(tree):

@@ -210,10 +210,15 @@ def _position_problem(folder: Path, files: _Numbered, opposite: Path, others: _N
     if len(files) != len(others):
         return f"{folder} holds {len(files)} pictures and {opposite} {len(others)}: one archive is incomplete"
     for (_, damaged), (_, clean) in zip(files, others, strict=True):
-        numbers = [_DIGITS.findall(path.stem) for path in (damaged, clean)]
-        if numbers[0] and numbers[1] and abs(int(numbers[0][-1]) - int(numbers[1][-1])) > gap:
+        if not within(damaged.stem, clean.stem, gap):
             return f"{damaged.name} in {folder} would pair with {clean.name}: a file before it is missing"
     return ""
+
+
+def within(one: str, other: str, gap: int) -> bool:
+    """Whether the last numbers in two names differ by no more than `gap`; True where a name has none."""
+    numbers = [_DIGITS.findall(name) for name in (one, other)]
+    return not (numbers[0] and numbers[1]) or abs(int(numbers[0][-1]) - int(numbers[1][-1])) <= gap
 
 
 def _pair(

@@ -19,6 +19,7 @@ Fields = Mapping[str, str]
 """Values of a template's fields, in lower case."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
+_FOLDER = re.compile(r"((?:\{[^{}]*\}|[^/{}])*)/")
 
 PARTS = {
     "train": "train", "training": "train", "train_set": "train",
@@ -61,6 +62,11 @@ class Template:
     def _patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
         folder, _, name = self.text.rpartition("/")
         return re.compile(_pattern(folder), re.IGNORECASE), re.compile(_pattern(name), re.IGNORECASE)
+
+    @cached_property
+    def folder_patterns(self) -> tuple[re.Pattern[str], ...]:
+        """A pattern for each of its folders, outermost first."""
+        return tuple(re.compile(_pattern(text), re.IGNORECASE) for text in _FOLDER.findall(self.text))
 
     def match_folder(self, folder: str) -> Fields | None:
         """Fields in the name of a folder that is cut to `depth` parts, or None."""
@@ -204,6 +210,11 @@ class DatasetSpec:
     def paired(self) -> bool:
         """False for sets of clean photographs."""
         return any(rule.damaged for layout in self.layouts for rule in layout.rules)
+
+    @property
+    def by_position(self) -> bool:
+        """True where names of a pair differ, and their order tells."""
+        return any(layout.position_gap for layout in self.layouts)
 
     def degradations_of(self, subset: str) -> tuple[str, ...]:
         """Ids of what the pairs of a subset show."""
