@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +105,10 @@ def pair_folders(
             pairs.append(
                 Pair(path.as_posix(), out / path, ref / twin, baseline / source if baseline and source else None)
             )
+    if not pairs and matches.twins and baseline:
+        ref, references = baseline, baselines
     if not pairs:
-        raise _strangers(out, outputs, ref, references, matches)
+        raise _strangers(out, outputs, ref, references, matches.rule)
     unused = len(set(references) - set(matches.twins.values()))
     return Pairing(tuple(pairs), tuple(orphans), unused, matches.rule)
 
@@ -135,8 +138,8 @@ def _matches(
     if data_set is not None:
         found = twins_by_name(data_set, outputs, references)
         # Names of sets that pair by position meet by chance: theirs count only where all of them do.
-        by_stem = len(stems.twins) > len(found.clean)
-        if by_stem and data_set.by_position and len(stems.twins) < len(outputs):
+        # Names of a set that pairs by position meet by chance, so they count only where all of them do.
+        if found.problem and len(stems.twins) < len(outputs):
             raise DataError(
                 f"{out} and {ref} do not pair as {data_set.title} does, by position after sorting.",
                 found=found.problem,
@@ -144,7 +147,7 @@ def _matches(
             )
         if found.rivals:
             raise _rivals(ref, *found.rivals, found.rule)
-        if not by_stem:
+        if len(found.clean) >= len(stems.twins):
             by_set = _Matches(found.clean, found.rule)
             _refuse_twins(outputs, out, by_set)
             return by_set
@@ -166,19 +169,21 @@ def _by_stems(outputs: Sequence[Path], references: Sequence[Path]) -> _Matches:
 
 
 def _baselines(outputs: Sequence[Path], baselines: Sequence[Path]) -> dict[Path, Path]:
-    """Restored pictures keep the name of what they were made from, though perhaps in other folders."""
-    by_stem = {stem_key(path): path for path in baselines}
+    """Restored pictures keep the name of what they were made from; of several, that in the most similar folders."""
     by_name: dict[str, list[Path]] = {}
     for path in baselines:
         by_name.setdefault(path.stem, []).append(path)
     found = {}
     for path in outputs:
-        alike = by_name.get(path.stem, [])
-        if stem_key(path) in by_stem:
-            found[path] = by_stem[stem_key(path)]
-        elif len(alike) == 1:
+        alike = sorted(by_name.get(path.stem, []), key=lambda other: _likeness(other, path), reverse=True)
+        if alike and (len(alike) == 1 or _likeness(alike[0], path) > _likeness(alike[1], path)):
             found[path] = alike[0]
-    return found
+    claims = Counter(found.values())
+    return {path: source for path, source in found.items() if claims[source] == 1 or path.parent == source.parent}
+
+
+def _likeness(one: Path, other: Path) -> tuple[bool, int]:
+    return one.parent == other.parent, len(set(one.parts[:-1]) & set(other.parts[:-1]))
 
 
 def _refuse_twins(paths: Sequence[Path], folder: Path, matches: _Matches) -> None:
@@ -198,12 +203,10 @@ def _rivals(folder: Path, one: Path, other: Path, rule: str) -> DataError:
     )
 
 
-def _strangers(
-    out: Path, outputs: Sequence[Path], ref: Path, references: Sequence[Path], matches: _Matches
-) -> DataError:
+def _strangers(out: Path, outputs: Sequence[Path], ref: Path, references: Sequence[Path], rule: str) -> DataError:
     return DataError(
         f"No picture in {out} has a partner in {ref}.",
         found=f"{outputs[0]} ({len(outputs)} pictures) and {references[0]} ({len(references)} pictures)",
-        accepted=f"pairs with the {matches.rule}",
+        accepted=f"pairs: {rule}",
         fix="give the two folders of one data set; where its files have two names, --set NAME",
     )

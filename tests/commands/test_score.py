@@ -132,6 +132,39 @@ def test_references_larger_by_design(folders, photo):
     assert report("--metrics", "mae", "--set", "sots-indoor", "hazy", "clear", code=3)["failed"] == 1
 
 
+def test_realblur_is_registered_before_it_is_scored(folders, photo):
+    moved = np.roll(photo, (1, -2), axis=(0, 1)) * 0.8
+    write_image(Path("deblurred/scene1/blur_3.png"), moved)
+    for scene, picture in ((1, photo), (2, photo[::-1].copy())):
+        write_image(Path(f"set/scene{scene}/gt/gt_3.png"), picture)
+        write_image(Path(f"set/scene{scene}/blur/blur_3.png"), moved)
+    args = ("--metrics", "psnr,ssim", "--set", "realblur-j", "--baseline", "set", "deblurred", "set")
+    registered = report("--protocol", "paper", *args)
+    plain = report("--protocol", "rgb", *args)
+    assert registered["pairs"][0]["ref"].endswith("scene1/gt/gt_3.png")
+    assert registered["pairs"][0]["baseline"].endswith("scene1/blur/blur_3.png")
+    assert registered["metrics"]["psnr"]["mean"] > plain["metrics"]["psnr"]["mean"] + 15
+    assert registered["metrics"]["psnr"]["gain"] == pytest.approx(0, abs=0.1)
+    assert "homography" in registered["metrics"]["ssim"]["definition"]
+
+
+def test_live1_has_psnr_b(folders):
+    found = report("--metrics", "psnr,psnrb", "--protocol", "paper", "--set", "live1", "out", "ref")["metrics"]
+    assert found["psnr"]["mean"] - 1 < found["psnrb"]["mean"] <= found["psnr"]["mean"]
+    assert "blocking" in found["psnrb"]["definition"]
+
+
+def test_dpdd_is_paired_by_position(folders, photo):
+    for index, (source, target) in enumerate(((890, 891), (902, 901))):
+        write_image(Path(f"restored/1P0A0{source}.png"), np.roll(photo, index, axis=1))
+        write_image(Path(f"target/1P0A0{target}.png"), np.roll(photo, index, axis=1))
+    found = report("--metrics", "mae", "--set", "dpdd", "restored", "target")
+    assert found["metrics"]["mae"]["mean"] < 1e-6 and found["pairing"]["rule"] == "DPDD, by position after sorting"
+    Path("restored/1P0A0890.png").unlink()
+    done = run("--metrics", "mae", "--set", "dpdd", "restored", "target")
+    assert done.exit_code == 3 and "1 pictures beside 2" in done.stderr
+
+
 def test_no_reference_metrics_need_no_reference(folders):
     scores = report("--metrics", "gmsd,entropy", "out", "ref")["metrics"]
     assert scores["gmsd"]["lower_is_better"]

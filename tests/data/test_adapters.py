@@ -1,99 +1,33 @@
 """Look-alike trees of every data set, with their oddities: they are recognised, pair up, and split without leaks."""
 
-# ruff: noqa: E501 (one line a tree)
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalikes import BITS, COUNTS, TREES, lists, touch, write_set
 from typer.testing import CliRunner
 
 from defusion_cli.app import app
-from defusion_cli.data.adapters import DATASETS, Selection, Tree, check, dataset, find, load, parse_selection
+from defusion_cli.data.adapters import (
+    DATASETS,
+    Selection,
+    Tree,
+    check,
+    dataset,
+    find,
+    load,
+    parse_selection,
+    twins_by_name,
+)
 from defusion_cli.data.mixture import parse_sources, read_mixture
-from defusion_cli.data.sources import parse_source
+from defusion_cli.data.sources import PhotoSource, parse_source, set_photos
 from defusion_cli.data.synthesis import SynthesisConfig, ViewMaker
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import Picture, read_image, write_image
 from defusion_cli.plugins import installed_plugins
-
-ITENSITY = "RealBlur-{}_{}ECC_IMCORR_centroid_itensity_ref"
-SIDD_DIR = "SIDD_Medium_Srgb/Data/{0:04d}_{1:03d}_S6_00100_00060_3200_L/{0:04d}_{2}_SRGB_{3}.PNG"
-
-
-def realblur(letter: str, infix: str) -> list[str]:
-    top = ITENSITY.format(letter, infix)
-    return [
-        f"{top}/{s}/{f}_{k}.png"
-        for s in ("scene001", "scene244_reflect")
-        for k in (1, 2)
-        for f in ("blur/blur", "gt/gt")
-    ]
-
-
-TREES: dict[str, list[str]] = {
-    "gopro": [
-        f"GOPRO_Large/{split}/{scene}/{kind}/{n:06d}.png"
-        for split, scene in (("train", "GOPR0372_07_00"), ("test", "GOPR0384_11_00"))
-        for kind in ("blur", "blur_gamma", "sharp")
-        for n in (47, 48)
-    ],
-    "realblur-j": realblur("J", ""),
-    "realblur-r": realblur("R", "BM3D_"),
-    # Names of a pair are off by one, in either direction, and once by two.
-    "dpdd": [f"dd_dp_dataset_canon/{split}_c/{side}/1P0A{n:04d}.png" for split in ("train", "val", "test")
-             for side, numbers in (("source", (890, 902, 910)), ("target", (891, 901, 912))) for n in numbers],
-    "snow100k": [f"media/jdway/GameSSD/overlapping/{top}/{kind}/{name}.jpg" for top in ("all", "Snow100K-S", "Snow100K-M", "Snow100K-L")
-                 for kind in ("gt", "mask", "synthetic") for name in ("beautiful_smile_1", "city_2")],
-    "realsnow": [f"RealSnow/video2imgs_{side}_{part}_re/{n}.jpg" for side in ("IN", "GT") for part in ("testing", "training") for n in (1, 2)],
-    "reside-its": [f"ITS/hazy/{i}_{k}_0.90{k}79.png" for i in (1, 2, 1399) for k in range(1, 11)] + [f"ITS/clear/{i}.png" for i in (1, 2, 1399)],
-    "reside-ots": [f"OTS/hazy/{i:04d}_{a}_{b}.jpg" for i in (1, 2040) for a in (0.8, 1) for b in (0.04, 0.2)]
-    + [f"OTS/clear/{i:04d}.jpg" for i in (1, 2040)],
-    "sots-indoor": [f"SOTS/indoor/hazy/{i}_{k}.png" for i in (1400, 1401) for k in (1, 10)] + [f"SOTS/indoor/gt/{i}.png" for i in (1400, 1401)],
-    "sots-outdoor": [f"SOTS/outdoor/hazy/{i:04d}_0.8_0.2.jpg" for i in (1, 7)] + [f"SOTS/outdoor/gt/{i:04d}.png" for i in (1, 7)],
-    "dense-haze": [f"Dense_Haze_NTIRE19/{f}" for n in range(1, 56) for f in (f"hazy/{n:02d}_hazy.png", f"GT/{n:02d}_gt.PNG")],
-    "raindrop": [f"{top}/{side}/{n}_{what}.{suffix}" for top, suffix in (("train", "png"), ("test_a/test_a", "png"), ("test_b", "jpg"))
-                 for side, what in (("data", "rain"), ("gt", "clean")) for n in (0, 1)],
-    "rainds-real": [f"RainDS/RainDS_real/{part}/{kind}/{n}.png" for part in ("train_set", "test_set")
-                    for kind in ("gt", "raindrop", "rainstreak", "rainstreak_raindrop") for n in (2, 218)],
-    "rainds-syn": [f"RainDS/RainDS_syn/train/{kind}-{n}.png".replace("/*", f"/{pie}") for pie in ("", "pie-") for n in (1, 2)
-                   for kind in ("gt/*norain", "raindrop/*rd", "rainstreak/*rain", "rainstreak_raindrop/*rd-rain")],
-    "rain1400": [f"rainy_image_dataset/{part}/rainy_image/{n}_{k}.jpg" for part in ("training", "testing") for n in (1, 2) for k in range(1, 15)]
-    + [f"rainy_image_dataset/{part}/ground_truth/{n}.jpg" for part in ("training", "testing") for n in (1, 2)],
-    "outdoor-rain": [f"train/in/im_{n:04d}_s{s}_a{a}.png" for n in range(296, 306) for s in (80, 85, 90, 95, 100) for a in ("04", "05", "06")]
-    + [f"train/gt/im_{n:04d}.png" for n in range(296, 306)],
-    "lhp-rain": [f"LHP-Rain/{part}/{side}/{n}.png" for part in ("train", "test") for side in ("input", "gt") for n in (1, 2)],
-    "sidd": [SIDD_DIR.format(i, scene, kind, shot) for i, scene in enumerate((1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10), 1)
-             for kind in ("NOISY", "GT") for shot in ("010", "011")],
-    "div2k": ["DIV2K_train_HR/0001.png", "DIV2K_train_HR/0002.png", "DIV2K_valid_HR/0801.png"],
-    "flickr2k": ["Flickr2K/Flickr2K_HR/000001.png"],
-    "live1": ["LIVE1/bikes.bmp", "LIVE1/sailing1.bmp"],
-    "wed": ["exploration_database_and_code/pristine_images/00001.bmp"],
-    "euvp": [f"EUVP/Paired/underwater_dark/{side}/{n}.jpg" for side in ("trainA", "trainB") for n in (1, 2)]
-    + ["EUVP/Paired/underwater_dark/validation/9.jpg"]
-    + [f"EUVP/test_samples/{side}/test_p1_.jpg" for side in ("Inp", "GTr")],
-    "turbid": ["TURBID 3D/ref_DeepBlue.jpg", "TURBID 3D/ref_Milk.jpg", "TURBID 3D/DeepBlue/01.jpg", "TURBID 3D/DeepBlue/02.jpg", "TURBID 3D/Milk/01.jpg"],
-    "pairs": ["degraded/a/1.png", "degraded/2.jpg", "clean/a/1.bmp", "clean/2.png"],
-}  # fmt: skip
-
-# Pairs expected by part, in the usual subsets.
-COUNTS = {
-    "gopro": (2, 0, 2), "realblur-j": None, "realblur-r": None, "dpdd": (3, 3, 3), "snow100k": (2, 0, 6),
-    "realsnow": (2, 0, 2), "reside-its": (30, 0, 0), "reside-ots": (8, 0, 0), "sots-indoor": (0, 0, 4),
-    "sots-outdoor": (0, 0, 2), "dense-haze": (45, 5, 5), "raindrop": (2, 0, 4), "rainds-real": (2, 0, 2),
-    "rainds-syn": (4, 0, 0), "rain1400": (28, 0, 28), "outdoor-rain": (75, 0, 75), "lhp-rain": (2, 0, 2),
-    "sidd": (22, 0, 0), "div2k": (2, 1, 0), "flickr2k": (1, 0, 0), "live1": (0, 0, 2), "wed": (1, 0, 0),
-    "euvp": (2, 0, 1), "turbid": (0, 0, 3), "pairs": (2, 0, 0),
-}  # fmt: skip
-
-
-def touch(root: Path, names: list[str]) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
 
 
 @pytest.fixture
@@ -102,28 +36,67 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("folder")
 
 
-def lists(root: Path, letter: str, infix: str) -> None:
-    top = ITENSITY.format(letter, infix)
-    for part, scene in (("train", "scene001"), ("test", "scene244_reflect")):
-        lines = [f"{top}/{scene}/gt/gt_{k}.png {top}/{scene}/blur/blur_{k}.png " for k in (1, 2)]
-        (root / f"RealBlur_{letter}_{part}_list.txt").write_text("\n".join(lines))
-
-
 def test_every_set_has_a_tree():
     assert set(TREES) == set(COUNTS) == set(DATASETS)
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_a_set_is_recognised_and_pairs_up(name, root):
-    touch(root, TREES[name])
-    lists(root, "J", "")
-    lists(root, "R", "BM3D_")
-    reports = check(root)
+    write_set(root, name)
+    reports = check(root, watch=lambda done: None)
     assert [report.spec.id for report in reports] == [name]
     assert not reports[0].problems
-    wanted = COUNTS[name] or (2, 0, 2)
     counts = {row.name: row.pairs for row in reports[0].rows}
-    assert tuple(counts.get(part, 0) for part in ("train", "val", "test")) == wanted
+    assert tuple(counts.get(part, 0) for part in ("train", "val", "test")) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_set_is_loaded_for_training(name, root):
+    """Every part of it: what the test pictures need to be read is the same."""
+    write_set(root, name)
+    spec, plugins = dataset(name), installed_plugins()
+    for part, count in zip(("train", "val", "test"), COUNTS[name], strict=True):
+        if not count:
+            continue
+        source = parse_source(f"{name}={root}:2") if part == "train" else None
+        photos = source.photos if source else set_photos(Selection(spec), root, part=part)
+        assert len(photos) == count
+        assert {read_image(photo.clean).bits for photo in photos} == {BITS.get(name, 8)}
+        assert all((photo.damaged is not None) == spec.paired for photo in photos)
+        maker = ViewMaker([PhotoSource(photos)], ["noise"], plugins, SynthesisConfig(blind_share=0, absent_share=0))
+        for seed in range(4):
+            view = maker.draw(np.random.default_rng(seed), 64)
+            assert view.lq.shape == view.target.shape and view.lq.shape[1:] == (3, 64, 64)
+            assert not spec.paired or set(view.shown) == set(photos[0].ids)
+
+
+@pytest.mark.parametrize("name", [name for name in TREES if dataset(name).paired and name not in ("pairs", "dpdd")])
+def test_names_alone_pair_the_results_of_a_set(name, root):
+    """Results in the folders of the set beside one part of its archive; and in one folder beside the clean pictures."""
+    touch(root, TREES[name])
+    pairs = find(dataset(name), Tree(root), named=True).pairs
+    part = [pair for pair in pairs if (pair.part, pair.subset) == (pairs[-1].part, pairs[-1].subset)]
+    top = common([file for pair in part for file in (pair.damaged, pair.clean)])
+    results, clean = common([pair.damaged for pair in part]), common([pair.clean for pair in part])
+    archive = [path.relative_to(top) for path in top.rglob("*.*")]
+    alone = sorted({pair.clean.relative_to(clean) for pair in part})
+    for below, references, start in ((top, archive, top), (results, alone, clean)):
+        names = [pair.damaged.relative_to(below) for pair in part]
+        twins = twins_by_name(dataset(name), names, references)
+        assert [start / twins.clean[name] for name in names] == [pair.clean for pair in part]
+
+
+def common(paths: list[Path]) -> Path:
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def test_results_of_dpdd_pair_by_position_or_not_at_all(root):
+    touch(root, TREES["dpdd"])
+    source, target = (sorted((root / "dd_dp_dataset_canon/test_c" / side).iterdir()) for side in ("source", "target"))
+    twins = twins_by_name(dataset("dpdd"), [Path(p.name) for p in source], [Path(p.name) for p in target])
+    assert [twins.clean[Path(p.name)].name for p in source] == [p.name for p in target]
+    fewer = twins_by_name(dataset("dpdd"), [Path(p.name) for p in source[1:]], [Path(p.name) for p in target])
+    assert not fewer.clean and fewer.problem == "2 pictures beside 3"
 
 
 def test_all_sets_side_by_side_are_told_apart(root):

@@ -33,6 +33,13 @@ def test_the_name_decides_and_not_the_order(tree):
     assert (found.orphans, found.unused) == ((), 1)
 
 
+def test_a_baseline_is_not_shared(tree):
+    out, ref = tree("out", "a/x.png", "b/x.png"), tree("ref", "a/x.png", "b/x.png")
+    found = pair_folders(out, ref, tree("base", "b/x.png"))
+    assert [(pair.name, pair.baseline.parent.name) for pair in found.pairs] == [("b/x.png", "b")]
+    assert "a/x.png has no partner" in found.orphans[0]
+
+
 def test_folders_inside_count(tree):
     found = pair_folders(tree("out", "1/x.png", "2/x.png"), tree("ref", "2/x.png", "1/x.png"))
     assert [(p.name, p.ref.parent.name) for p in found.pairs] == [("1/x.png", "1"), ("2/x.png", "2")]

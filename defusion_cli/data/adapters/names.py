@@ -7,7 +7,7 @@ damaged pictures. The same templates that find the pairs of a set tell what such
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from defusion_cli.data.adapters.pairing import within
@@ -22,6 +22,8 @@ class Twins:
     ----------
     clean
         The clean picture by damaged one.
+    folders
+        How many folders of the damaged pictures the reading explains.
     rivals
         Two clean pictures that one damaged picture could belong to; nothing is paired then.
     rule
@@ -32,6 +34,7 @@ class Twins:
 
     clean: Mapping[Path, Path]
     rule: str
+    folders: int = 0
     rivals: tuple[Path, Path] | None = None
     problem: str = ""
 
@@ -45,7 +48,11 @@ def twins_by_name(spec: DatasetSpec, damaged: Sequence[Path], clean: Sequence[Pa
         Paths below two folders. `clean` may also hold other files of the set, such as a whole archive does.
     """
     attempts = [attempt for reading in _readings(spec) for attempt in _attempts(reading, damaged, clean)]
-    return max(attempts, key=lambda twins: (len(twins.clean), twins.rivals is not None, bool(twins.problem)))
+    return max(attempts, key=_merit)
+
+
+def _merit(twins: Twins) -> tuple[int, int, bool, bool]:
+    return len(twins.clean), twins.folders, twins.rivals is not None, bool(twins.problem)
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,10 @@ def _readings(spec: DatasetSpec) -> Iterator[_Reading]:
 def _attempts(reading: _Reading, damaged: Sequence[Path], clean: Sequence[Path]) -> Iterator[Twins]:
     """With what the folders say, and without, since results may lie in other folders."""
     for folders in (True, False):
-        sides = (
-            _read(reading.damaged, damaged, folders=folders)[0],
-            _nearest(*_read(reading.clean, clean, folders=folders)),
-        )
-        if reading.layout.position_gap:
-            yield _by_position(reading, *sides)
-        else:
-            yield _by_fields(reading, *sides)
+        results, known = _read(reading.damaged, damaged, folders=folders)
+        references = _nearest(*_read(reading.clean, clean, folders=folders))
+        pair = _by_position if reading.layout.position_gap else _by_fields
+        yield replace(pair(reading, results, references), folders=sum(known.values()))
 
 
 _Read = dict[Path, Fields]

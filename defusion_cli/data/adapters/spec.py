@@ -211,11 +211,6 @@ class DatasetSpec:
         """False for sets of clean photographs."""
         return any(rule.damaged for layout in self.layouts for rule in layout.rules)
 
-    @property
-    def by_position(self) -> bool:
-        """True where names of a pair differ, and their order tells."""
-        return any(layout.position_gap for layout in self.layouts)
-
     def degradations_of(self, subset: str) -> tuple[str, ...]:
         """Ids of what the pairs of a subset show."""
         return self.subset_degradations.get(subset, self.degradations)
