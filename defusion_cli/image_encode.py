@@ -35,7 +35,9 @@ def encode_8(samples: NDArray[np.uint8], kind: str, tags: Tags, quality: int) ->
     image = PilImage.fromarray(samples)
     options: dict[str, Any] = {"exif": tags.exif or b"", "icc_profile": tags.icc, "dpi": tags.dpi}
     if kind == "JPEG":
-        options |= {"quality": quality, "subsampling": 0 if quality >= 90 else 2, "xmp": tags.xmp, "optimize": True}
+        # Without "optimize": with it, Pillow (13) needs the whole file in one buffer, whose size it guesses from the
+        # number of pixels, and fails with "broken data stream" on a picture full of noise.
+        options |= {"quality": quality, "subsampling": 0 if quality >= 90 else 2, "xmp": tags.xmp}
     elif kind == "WEBP":
         if image.mode == "LA":
             image = image.convert("RGBA")

@@ -217,6 +217,13 @@ def test_jpeg_keeps_the_full_colour_resolution(tmp_path, photo):
         assert [factors[1:3] for factors in image.layer] == [(1, 1)] * 3
 
 
+@pytest.mark.parametrize("quality", [90, 95, 100])
+def test_a_picture_of_nothing_but_noise_fits_into_a_jpeg(tmp_path, rng, quality):
+    noise = rng.random((300, 450, 3)).astype(np.float32)
+    write_image(tmp_path / "a.jpg", noise, quality=quality)
+    assert read_pixels(tmp_path / "a.jpg").shape == noise.shape
+
+
 def test_values_outside_the_range_are_clipped(tmp_path):
     pixels = np.array([[[-1.0, 0.5, 2.0]]], np.float32)
     write_image(tmp_path / "a.png", pixels)

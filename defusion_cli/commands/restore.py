@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defusion_cli import console
+from defusion_cli.commands.plugin_options import complete_plugin
 from defusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,19 +28,13 @@ _STATES = {"restored": "restored", "skipped": "done before", "failed": "failed"}
 """What can become of a file, and how it is said."""
 
 
-def _complete_plugin(incomplete: str) -> list[str]:
-    # Names only: completing must not import anybody's plugin.
-    names = importlib.metadata.entry_points(group="defusion.degradations").names
-    return sorted(name for name in names if name.startswith(incomplete))
-
-
 def restore(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of photographs, or one.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the restored ones, or a file name for one.")],
     degradation: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", autocompletion=_complete_plugin, help="What to remove: rain, snow, haze …; repeatable."
+            metavar="ID", autocompletion=complete_plugin, help="What to remove: rain, snow, haze …; repeatable."
         ),
     ] = None,
     example: Annotated[
@@ -59,8 +53,14 @@ def restore(
         int | None,
         typer.Option(min=128, max=16384, metavar="PX", help="Side of a tile; without it, as the memory allows."),
     ] = None,
-    compare: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a before/after sheet into this picture.")
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", "--compare", metavar="FILE", help="Show before and after: page.html to explore, or sheet.jpg."
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The true picture, or folder of them: scores on the page.")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Restore finished ones again; replace files that are there.")
@@ -81,7 +81,7 @@ def restore(
     ids = list(dict.fromkeys(degradation or ()))
     label = _label(ids, example, blind)
     jobs = plan_jobs(source, out, overwrite)
-    _check_compare(compare, jobs)
+    _check_report(report, reference, jobs)
     pipeline, tokens = _load(model, device, ids, example)
     from defusion_cli.restore.pixels import restore_pixels
 
@@ -95,11 +95,11 @@ def restore(
     start = time.monotonic()
     restorer = partial(restore_pixels, pipeline, tokens=tokens, **sampling)
     outcomes = _run(jobs, restorer, ledger, overwrite, {"instruction": label, "steps": steps})
-    sheet = _draw_sheet(jobs, compare)
+    shown = _show(report, outcomes, label, reference)
     if json:
-        _print_report(outcomes, out, sheet, {"instruction": label, "model": model, **sampling})
+        _print_report(outcomes, out, shown, {"instruction": label, "model": model, **sampling})
     else:
-        console.result(str(sheet or (out if out.is_dir() else jobs[0].target)))
+        console.result(str(shown or (out if out.is_dir() else jobs[0].target)))
     counts = {words: sum(outcome.state == state for outcome in outcomes) for state, words in _STATES.items()}
     console.summary(counts, time.monotonic() - start, out)
     if counts["failed"]:
@@ -126,17 +126,35 @@ def _label(ids: list[str], example: tuple[Path, Path] | None, blind: bool) -> st
     return " + ".join(ids) or "blind"
 
 
-def _check_compare(compare: Path | None, jobs: Sequence[Job]) -> None:
+def _check_report(report: Path | None, reference: Path | None, jobs: Sequence[Job]) -> None:
+    """Refuse, before any work, what could not be written at its end."""
     from defusion_cli.images import FORMATS
 
-    if compare is None:
+    if reference is not None:
+        _check_reference(report, reference)
+    if report is None or _is_page(report):
         return
-    if compare.suffix.lower() not in FORMATS:
+    if report.suffix.lower() not in FORMATS:
         raise UsageError(
-            "--compare names no picture.", found=str(compare), accepted=", ".join(FORMATS), fix="--compare sheet.jpg"
+            "--report names neither a page nor a picture.",
+            found=str(report),
+            accepted=f".html for a page; {', '.join(FORMATS)} for a sheet",
+            fix="--report report.html",
         )
-    if compare.resolve() in {path.resolve() for job in jobs for path in (job.source, job.target)}:
-        raise UsageError(f"The sheet would replace {compare}, a photograph.", fix="--compare sheet.jpg")
+    if report.resolve() in {path.resolve() for job in jobs for path in (job.source, job.target)}:
+        raise UsageError(f"The sheet would replace {report}, a photograph.", fix="--report sheet.jpg")
+
+
+def _is_page(report: Path) -> bool:
+    return report.suffix.lower() in (".html", ".htm")
+
+
+def _check_reference(report: Path | None, reference: Path) -> None:
+    from defusion_cli.commands.report_pages import check_reference
+
+    if report is None or not _is_page(report):
+        raise UsageError("The scores of --reference stand on a page.", fix="add --report report.html")
+    check_reference(reference)
 
 
 def _load(
@@ -193,15 +211,21 @@ def _run(
         )
 
 
-def _draw_sheet(jobs: Sequence[Job], compare: Path | None) -> Path | None:
+def _show(report: Path | None, outcomes: Sequence[Outcome], label: str, reference: Path | None) -> Path | None:
+    """Write the page or the sheet; its path, if there was anything to show."""
+    if report is None:
+        return None
+    if _is_page(report):
+        from defusion_cli.commands.report_pages import write_restore_page
+
+        write_restore_page(report, outcomes, label, reference)
+        return report
     from defusion_cli.restore.sheet import write_sheet
 
-    if compare is None:
-        return None
-    drawn = write_sheet(jobs, compare)
-    if drawn < len(jobs):
-        console.note(f"{compare} shows {drawn} of {len(jobs)} pictures.")
-    return compare if drawn else None
+    drawn = write_sheet([outcome.job for outcome in outcomes], report)
+    if drawn < len(outcomes):
+        console.note(f"{report} shows {drawn} of {len(outcomes)} pictures.")
+    return report if drawn else None
 
 
 def _show_plan(jobs: Sequence[Job], ledger: Ledger | None, overwrite: bool, label: str) -> None:
@@ -210,7 +234,7 @@ def _show_plan(jobs: Sequence[Job], ledger: Ledger | None, overwrite: bool, labe
         console.result(f"{job.source} -> {job.target}: {'done before' if done else label}")
 
 
-def _print_report(outcomes: Sequence[Outcome], out: Path, sheet: Path | None, settings: dict[str, Any]) -> None:
+def _print_report(outcomes: Sequence[Outcome], out: Path, shown: Path | None, settings: dict[str, Any]) -> None:
     files = [
         {
             "source": str(outcome.job.source),
@@ -222,5 +246,5 @@ def _print_report(outcomes: Sequence[Outcome], out: Path, sheet: Path | None, se
         for outcome in outcomes
     ]
     counts = {state: sum(outcome.state == state for outcome in outcomes) for state in _STATES}
-    report = {"out": str(out), "compare": str(sheet) if sheet else None, "settings": settings}
+    report = {"out": str(out), "report": str(shown) if shown else None, "settings": settings}
     console.print_json("defusion-restore", {**report, "counts": counts, "files": files})

@@ -54,6 +54,10 @@ def score(
     plot: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Draw the gain per picture, and the best and worst five.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Write a page: every pair to compare, worst first."),
+    ] = None,
     style: Annotated[str, typer.Option(metavar="table|markdown|latex", help="Form of the printed table.")] = "table",
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1; without it, a GPU if there is one.")
@@ -79,12 +83,21 @@ def score(
     tasks = find_tasks(task, data_set) if table6 or task else ()
     wanted = find_metrics(metrics, settled, ref is not None)
     _check_request(wanted, baseline, ref, plot, bool(tasks))
+    if page is not None:
+        from defusion_cli.report.page import check_page_name
+
+        check_page_name(page)
     pairing = pair_folders(out, ref, baseline, spec)
     report = _score(pairing, wanted, settled, device)
     if csv is not None:
         _write_csv(csv, report)
     if plot is not None:
         _draw(plot, report)
+    if page is not None:
+        from defusion_cli.commands.report_pages import write_score_page
+
+        write_score_page(page, report)
+        console.note(f"{page} written")
     _print(report, json, style, tasks)
     raise typer.Exit(report.exit_code)
 

@@ -144,7 +144,9 @@ def test_a_dry_run_writes_nothing(folder: Path, model: str) -> None:
         (("in", "out", "--degradation", "snow", "--blind"), 2, "more than one way"),
         (("none", "out", "--blind"), 3, "none does not exist"),
         (("in", "in", "--blind"), 2, "--overwrite"),
-        (("in", "out", "--blind", "--compare", "sheet.txt"), 2, "--compare"),
+        (("in", "out", "--blind", "--report", "sheet.txt"), 2, "--report"),
+        (("in", "out", "--blind", "--reference", "in"), 2, "add --report report.html"),
+        (("in", "out", "--blind", "--report", "r.html", "--reference", "none"), 3, "none does not exist"),
         (("in", "out", "--blind", "--compare", "in/a.png"), 2, "would replace in/a.png"),
         (("in", "out", "--blind", "--model", "./nowhere"), 2, "names no model"),
         (("in", "out", "--blind", "--device", "abacus"), 2, "accepted: auto, cpu"),
@@ -175,3 +177,39 @@ def test_the_settings_file_gives_the_instruction(folder: Path, model: str) -> No
     Path("defusion.toml").write_text(f'[restore]\nin = "in"\nout = "out"\nmodel = "{model}"\ndegradation = "jpeg"\n')
     done = run("--dry-run")
     assert done.exit_code == 0 and done.stdout.count(": jpeg") == 2, done.output
+
+
+def _page(path: str) -> dict[str, Any]:
+    text = Path(path).read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text.split('id="data">')[1].split("</script>")[0])
+    return found
+
+
+def test_a_page_with_scores(folder: Path, model: str, photo: np.ndarray) -> None:
+    write_image(Path("true/a.jpg"), photo[:50, :61])
+    Path("in/broken.png").write_bytes(b"x")
+    options = ("in", "out", "--degradation", "rain", "--model", model, "--report", "r.html", "--reference", "true")
+    done = run(*options)
+    assert (done.exit_code, done.stdout) == (3, "r.html\n"), done.output
+    assert "2 of 3 pictures have no scores" in done.stderr
+    page = _page("r.html")
+    entries = {entry["name"]: entry for entry in page["entries"]}
+    assert set(entries["a.png"]["views"]) == {"before", "after", "true"}
+    assert set(entries["sub/b.jpg"]["views"]) == {"before", "after"}
+    assert "broken.png" in entries["broken.png"]["problem"]
+    values = entries["a.png"]["values"]
+    before, after, true = (read_pixels(Path(name)) for name in ("in/a.png", "out/a.png", "true/a.jpg"))
+    assert values["psnr"] == pytest.approx(-10 * np.log10(np.mean((after - true) ** 2)), abs=0.01)
+    assert values["psnr_gain"] == pytest.approx(values["psnr"] + 10 * np.log10(np.mean((before - true) ** 2)), abs=0.01)
+    assert values["change"] == pytest.approx(255 * np.abs(after - before).mean(), abs=1e-3)
+    assert values["shown"] == "rain" and values["seconds"] > 0
+    assert page["first"] == {"key": "psnr", "falling": False}
+
+
+def test_a_page_of_pictures_that_were_done_before(folder: Path, model: str) -> None:
+    run("in", "out", "--blind", "--model", model)
+    done = run("in", "out", "--blind", "--model", model, "--report", "r.html")
+    assert done.exit_code == 0
+    page = _page("r.html")
+    assert [entry["notes"] for entry in page["entries"]] == [["done before"]] * 2
+    assert page["first"] == {"key": "change", "falling": True}

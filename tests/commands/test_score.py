@@ -254,3 +254,21 @@ def test_a_metric_that_cannot_take_a_picture_loses_that_picture_only(folders, ph
     write_image(Path("ref/a.png"), photo[:8, :8])
     found = report("--metrics", "lpips", "out", "ref", code=3)
     assert found["metrics"]["lpips"]["n"] == 2 and "has no lpips" in found["pairs"][0]["problem"]
+
+
+def test_a_page_with_gains_and_one_without(folders):
+    done = run("out", "ref", "--baseline", "in", "--metrics", "psnr,mae", "--report", "r.html")
+    assert done.exit_code == 0 and "r.html written" in done.stderr
+    page = json.loads(Path("r.html").read_text("utf-8").split('id="data">')[1].split("</script>")[0])
+    rows = {row["name"]: row for row in report("out", "ref", "--baseline", "in", "--metrics", "psnr,mae")["pairs"]}
+    assert [entry["name"] for entry in page["entries"]] == list(rows)
+    for entry in page["entries"]:
+        row = rows[entry["name"]]
+        assert set(entry["views"]) == {"before", "after", "true"}
+        assert entry["values"]["psnr"] == row["scores"]["psnr"]
+        assert entry["values"]["mae_gain"] == row["baseline_scores"]["mae"] - row["scores"]["mae"]
+    run("out", "ref", "--metrics", "mae,psnr", "--report", "r.html")
+    page = json.loads(Path("r.html").read_text("utf-8").split('id="data">')[1].split("</script>")[0])
+    assert all(set(entry["views"]) == {"after", "true"} for entry in page["entries"])
+    assert page["first"] == {"key": "mae", "falling": True}
+    assert run("out", "ref", "--report", "r.pdf").exit_code == 2
