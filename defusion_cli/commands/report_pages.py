@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from defusion_cli.restore.run import Outcome
     from defusion_cli.scoring.metrics import Metric
     from defusion_cli.scoring.pairs import Pair
+    from defusion_cli.scoring.protocols import Protocol
     from defusion_cli.scoring.report import Figure, Report
     from defusion_cli.scoring.run import Row
 
@@ -98,9 +99,14 @@ def _change(before: Path, after: Path) -> float | None:
 
 def _metrics() -> tuple[Metric, ...]:
     from defusion_cli.scoring.metrics import find_metrics
+
+    return find_metrics(_METRICS, _protocol(), True)
+
+
+def _protocol() -> Protocol:
     from defusion_cli.scoring.protocols import find_protocol
 
-    return find_metrics(_METRICS, find_protocol("pyiqa", None), True)
+    return find_protocol("pyiqa", None)
 
 
 def _scores(outcomes: Sequence[Outcome], reference: Path) -> dict[str, Row]:
@@ -118,7 +124,7 @@ def _scores(outcomes: Sequence[Outcome], reference: Path) -> dict[str, Row]:
     if lonely:
         console.note(f"{lonely} of {len(outcomes)} pictures have no scores: no partner in {reference}, or failed.")
     with console.progress("Scoring", len(pairs), "pairs") as bar:
-        rows = score_pairs(pairs, _metrics(), "none", "cpu", lambda row: bar.advance())
+        rows = score_pairs(pairs, _metrics(), _protocol(), "cpu", lambda row: bar.advance())
     return {row.pair.name: row for row in rows}
 
 
