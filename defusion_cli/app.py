@@ -16,6 +16,7 @@ from defusion_cli import __version__
 from defusion_cli.commands import COMMANDS
 from defusion_cli.config import FILE_NAME, read_defaults
 from defusion_cli.errors import DefusionError
+from defusion_cli.interrupt import Terminated
 
 # Typer carries its own copy of click in some versions and imports it in others; the base class of click's errors
 # is the same distance above the one that Typer exports in both.
@@ -81,11 +82,11 @@ def _load(name: str) -> Any:
 
 
 def exit_code(error: BaseException) -> int:
-    """0 done, 1 failed, 2 usage, 3 bad data, 4 plugin, 130 interrupted."""
+    """0 done, 1 failed, 2 usage, 3 bad data, 4 plugin, 130 interrupted, 143 terminated."""
     if isinstance(error, DefusionError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return 130
+        return 143 if isinstance(error, Terminated) else 130
     if isinstance(error, OSError) and error.errno != errno.ENOSPC:
         return 3
     return 1

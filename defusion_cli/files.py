@@ -6,8 +6,9 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from defusion_cli.errors import DataError
 
@@ -15,7 +16,14 @@ _TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".defusion-", ".tmp"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` under a hidden name beside `path`, then rename: nobody ever sees half a file.
+    """Write `data` to `path` as `staged` does."""
+    with staged(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[BinaryIO]:
+    """A file under a hidden name beside `path`, which gets its name at the end: nobody ever sees half a file.
 
     Missing parent folders are made. Raises whatever `OSError` the disk gives.
     """
@@ -23,8 +31,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     # The temporary name does not contain the final one, which may already be as long as the disk allows.
     temporary = path.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
+        with open(temporary, "x+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

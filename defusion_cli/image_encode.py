@@ -3,114 +3,129 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-_XMP_KEY = "XML:com.adobe.xmp"
+from defusion_cli.canvas import Samples, Tags, is_large, one_large, row_bands
+from defusion_cli.image_png import XMP_KEY, write_png
+
 _TIFF_XMP, _EXIF_IFD, _GPS_IFD = 700, 0x8769, 0x8825
 # Description, camera, software, dates, people and rights; the other tags of a TIFF describe how its pixels lie.
 _TIFF_KEPT = (270, 271, 272, 305, 306, 315, 316, 33432)
 
 
-@dataclass(frozen=True)
-class Tags:
-    """Metadata as `defusion_cli.images.Picture` holds it."""
+def encode(file: BinaryIO, samples: Samples, kind: str, tags: Tags, quality: int) -> None:
+    """H×W×C samples (grey, grey and alpha, RGB, RGBA; uint8 or uint16) into `file`, in Pillow's format `kind`.
 
-    exif: bytes | None = None
-    icc: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    16 bits go with PNG and TIFF only. Large PNG and TIFF files are written a piece at a time.
+    """
+    deep, large = samples.dtype == np.uint16, is_large(*samples.shape[:2])
+    if kind == "PNG" and (deep or large):
+        write_png(file, samples, tags)
+    elif kind == "TIFF" and (deep or large):
+        _write_tiff(file, samples, tags)
+    else:
+        with one_large(*samples.shape[:2]):
+            image = _as_pillow(samples, kind)
+            options = _options(kind, image, tags, quality, large)
+            image.save(file, kind, **{key: value for key, value in options.items() if value not in (None, b"")})
 
 
-def encode_8(samples: NDArray[np.uint8], kind: str, tags: Tags, quality: int) -> bytes:
-    """H×W or H×W×C samples (grey, grey + alpha, RGB, RGBA) as a file of format `kind`."""
-    image = PilImage.fromarray(samples)
+def _as_pillow(samples: Samples, kind: str) -> PilImage.Image:
+    height, width, channels = samples.shape
+    mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
+    image, bands = PilImage.new(mode, (width, height)), row_bands(height, width)
+    for band in bands:
+        image.paste(PilImage.fromarray(_flat(samples[band])), (0, band.start))
+    return image.convert("RGBA") if mode == "LA" and kind in ("WEBP", "BMP", "AVIF", "HEIF") else image
+
+
+def _flat(samples: Samples) -> Samples:
+    return np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+
+
+def _options(kind: str, image: PilImage.Image, tags: Tags, quality: int, large: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"exif": tags.exif or b"", "icc_profile": tags.icc, "dpi": tags.dpi}
     if kind == "JPEG":
         # Without "optimize": with it, Pillow (13) needs the whole file in one buffer, whose size it guesses from the
         # number of pixels, and fails with "broken data stream" on a picture full of noise.
         options |= {"quality": quality, "subsampling": 0 if quality >= 90 else 2, "xmp": tags.xmp}
     elif kind == "WEBP":
-        if image.mode == "LA":
-            image = image.convert("RGBA")
         options |= {"quality": quality, "exact": True, "method": 4, "xmp": tags.xmp or b""}
+    elif kind == "AVIF":
+        options |= {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0", "xmp": tags.xmp or b""}
+    elif kind == "HEIF":
+        options |= {"quality": quality, "chroma": 444 if quality >= 90 else 420, "xmp": tags.xmp}
     elif kind == "PNG":
         # Level 4 gives files as small as the usual 6 on photographs, in two thirds of the time.
         options |= {"pnginfo": PngInfo(), "compress_level": 4}
         if tags.xmp:
-            options["pnginfo"].add_itxt(_XMP_KEY, tags.xmp.decode("utf-8", "replace"))
+            options["pnginfo"].add_itxt(XMP_KEY, tags.xmp.decode("utf-8", "replace"))
     elif kind == "TIFF":
         options["exif"] = _with_xmp(tags)
         # libtiff, which Pillow compresses with, loses EXIF; Pillow itself keeps it.
         options["compression"] = None if options["exif"] else "tiff_adobe_deflate"
-    elif kind == "BMP" and image.mode == "LA":
-        image = image.convert("RGBA")
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **{key: value for key, value in options.items() if value not in (None, b"")})
-    return buffer.getvalue()
+    return options
 
 
-def encode_16(samples: NDArray[np.uint16], kind: str, tags: Tags, quality: int) -> bytes:
-    """As `encode_8` for 16-bit samples; PNG and TIFF only, both lossless, so that `quality` has no say."""
-    return _png_16(samples, tags) if kind == "PNG" else _tiff_16(samples, tags)
-
-
-def _png_16(samples: NDArray[np.uint16], tags: Tags) -> bytes:
-    height, width = samples.shape[:2]
-    channels = 1 if samples.ndim == 2 else samples.shape[2]
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
-    if tags.icc:
-        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(tags.icc)))
-    if tags.dpi:
-        per_metre = [round(value / 0.0254) for value in tags.dpi]
-        chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    if tags.exif:
-        chunks.append((b"eXIf", tags.exif.removeprefix(b"Exif\0\0")))
-    if tags.xmp:
-        chunks.append((b"iTXt", _XMP_KEY.encode() + b"\0\0\0\0\0" + tags.xmp))
-    chunks += [(b"IDAT", zlib.compress(_filtered_rows(samples.reshape(height, -1, channels)), 6)), (b"IEND", b"")]
-    parts = [b"\x89PNG\r\n\x1a\n"]
-    for name, body in chunks:
-        parts.append(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)))
-    return b"".join(parts)
-
-
-def _filtered_rows(samples: NDArray[np.uint16]) -> bytes:
-    """PNG scan lines with filter 2 ("Up"): each byte less the one above it."""
-    raw = np.ascontiguousarray(samples, ">u2").view(np.uint8).reshape(samples.shape[0], -1)
-    rows = np.empty((raw.shape[0], raw.shape[1] + 1), np.uint8)
-    rows[:, 0] = 2
-    rows[0, 1:] = raw[0]
-    rows[1:, 1:] = raw[1:] - raw[:-1]
-    return rows.tobytes()
-
-
-def _tiff_16(samples: NDArray[np.uint16], tags: Tags) -> bytes:
-    buffer = io.BytesIO()
+def _write_tiff(file: BinaryIO, samples: Samples, tags: Tags) -> None:
+    if samples.shape[2] == 2:
+        samples = samples[..., [0, 0, 0, 1]]  # Pillow reads no 16-bit TIFF of grey with alpha
+    colour = samples.shape[2] > 2
+    camera = _camera_tags(tags)
+    start = file.tell()
     tifffile.imwrite(
-        buffer,
-        samples,
-        photometric="rgb" if samples.ndim == 3 else "minisblack",
-        planarconfig="contig" if samples.ndim == 3 else None,
-        extrasamples=["unassalpha"] if samples.ndim == 3 and samples.shape[2] == 4 else None,
+        file,
+        samples if colour else samples[..., 0],
+        byteorder="<",
+        photometric="rgb" if colour else "minisblack",
+        planarconfig="contig" if colour else None,
+        extrasamples=["unassalpha"] if samples.shape[2] == 4 else None,
         compression="zlib",
         iccprofile=tags.icc,
         resolution=tags.dpi,
         resolutionunit="INCH" if tags.dpi else None,
-        extratags=_tiff_tags(tags),
+        extratags=[*_tiff_tags(tags), *((ifd, "I", 1, 0, True) for ifd in camera)],
         software=False,
         metadata=None,
     )
-    return buffer.getvalue()
+    _append_camera_tags(file, start, camera)
+
+
+def _camera_tags(tags: Tags) -> dict[int, ImageFileDirectory_v2]:
+    """The EXIF and GPS directories, as far as there are any."""
+    exif, found = PilImage.Exif(), {}
+    exif.load(tags.exif or b"")
+    for ifd in (_EXIF_IFD, _GPS_IFD):
+        directory = ImageFileDirectory_v2(b"II*\0\0\0\0\0", group=ifd)
+        for tag, value in exif.get_ifd(ifd).items():
+            if not isinstance(value, dict):  # a directory in a directory: of interest to cameras only
+                directory[tag] = value
+        if len(directory):
+            found[ifd] = directory
+    return found
+
+
+def _append_camera_tags(file: BinaryIO, start: int, camera: dict[int, ImageFileDirectory_v2]) -> None:
+    """Put the directories at the end of the TIFF that begins at `start`, and their places into its tags."""
+    if not camera:
+        return
+    file.seek(start)
+    with tifffile.TiffFile(file) as tiff:
+        page: Any = tiff.pages[0]
+        places = {ifd: page.tags[ifd].valueoffset for ifd in camera}
+    for ifd, directory in camera.items():
+        end = file.seek(0, io.SEEK_END)
+        end += file.write(b"\0" * (end % 2))
+        file.write(directory.tobytes(end - start))
+        file.seek(start + places[ifd])
+        file.write((end - start).to_bytes(4, "little"))
+    file.seek(0, io.SEEK_END)
 
 
 def _with_xmp(tags: Tags) -> bytes:

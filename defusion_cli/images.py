@@ -1,40 +1,35 @@
 """Photographs in and out: float32 RGB to work on, and everything else of the file kept to be put back.
 
-Read with Pillow; 16-bit samples, which Pillow cuts to 8 bits when there are three channels, with OpenCV. Pixels stay
-in the colour space of the file, whose profile goes back with them; CMYK is converted.
+Pixels stay in the colour space of the file, whose profile goes back with them; CMYK is converted. `read_image` and
+`write_image` are for pictures that fit into memory; `open_canvas` and `encode_canvas` for those of any size.
 """
 
 from __future__ import annotations
 
 import io
-import re
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import BinaryIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PilImage
-from PIL import ImageCms, UnidentifiedImageError
+from PIL import UnidentifiedImageError, features
+from PIL.Image import DecompressionBombError
 
-from defusion_cli import image_encode
-from defusion_cli.errors import DataError
+from defusion_cli import image_decode, image_encode
+from defusion_cli.canvas import Canvas, Pixels, Samples, Tags, quantise
+from defusion_cli.errors import DataError, DefusionError
 from defusion_cli.files import list_files, write_atomically
-
-Pixels = NDArray[np.float32]
-Samples = NDArray[Any]
-"""Whole numbers as stored in a file: uint8 or uint16."""
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP", ".bmp": "BMP",
+    ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF",
 }  # fmt: skip
-"""Format by lower-case suffix."""
+"""Format by lower-case suffix. AVIF needs a Pillow that was built with it, HEIC the extra ``heif``."""
 
-_ORIENTATION = 0x0112
-_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
+_DEEP = ("PNG", "TIFF")
+_READABLE = "PNG, JPEG, TIFF, WebP, BMP, AVIF or HEIC"
 
 
 @dataclass(frozen=True)
@@ -81,27 +76,78 @@ def read_image(path: Path) -> Picture:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", fix=f"ls -l {path}") from None
+        raise _unreadable(path, error) from None
     return decode_image(data, path)
 
 
 def decode_image(data: bytes, path: Path) -> Picture:
     """As `read_image`, for `data` that was read from `path` already."""
+    canvas = _decode(io.BytesIO(data), path)
+    try:
+        pixels = canvas.pixels()
+    except MemoryError:
+        raise DataError(f"{path} is too large for the free memory.") from None
+    tags, alpha = canvas.tags, canvas.alpha()
+    alpha = None if alpha is None else np.ascontiguousarray(alpha)
+    return Picture(pixels, alpha, canvas.bits, canvas.grey, tags.exif, tags.icc, tags.xmp, tags.dpi)
+
+
+def open_canvas(path: Path, scratch: Path | None = None) -> Canvas:
+    """As `read_image`, for pictures of any size: the samples of a large one lie in a nameless file in `scratch`."""
+    try:
+        with open(path, "rb") as file:
+            return _decode(file, path, scratch)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be read: {error.strerror or error}.", fix=f"ls -l {path}")
+
+
+def _decode(file: BinaryIO, path: Path, scratch: Path | None = None) -> Canvas:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data)
+            return image_decode.decode(file, _formats(path), scratch)
     except UnidentifiedImageError:
-        found = "an empty file" if not data else f"a file that begins with {data[:8]!r}"
-        raise DataError(f"{path} is not a picture.", found=found, accepted="PNG, JPEG, TIFF, WebP or BMP") from None
-    except PilImage.DecompressionBombError:
-        limit = 2 * (PilImage.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise DataError(f"{path} has too many pixels.", accepted=f"up to {limit} megapixels") from None
+        file.seek(0)
+        start = file.read(8)
+        found = f"a file that begins with {start!r}" if start else "an empty file"
+        raise DataError(f"{path} is not a picture.", found=found, accepted=_READABLE) from None
+    except (image_decode.TooLargeError, DecompressionBombError) as error:
+        raise DataError(f"{path} has too many pixels.", found=str(error)) from None
     except MemoryError:
         raise DataError(f"{path} is too large for the free memory.") from None
+    except DefusionError:
+        raise
     except Exception as error:  # a damaged file makes decoders raise nearly anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from None
         reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(f"{path} is damaged or cannot be decoded: {reason}.") from None
+
+
+def _formats(path: Path) -> list[str]:
+    """What Pillow may take the file for; the decoder of HEIC is loaded for files of that name only."""
+    wanted = {kind for kind in FORMATS.values() if kind != "HEIF" and (kind != "AVIF" or features.check("avif"))}
+    kind = FORMATS.get(Path(path).suffix.lower(), "")
+    if kind in ("AVIF", "HEIF"):
+        _need(kind)
+        wanted.add(kind)
+    return sorted(wanted)
+
+
+def _need(kind: str) -> None:
+    """Raise `DataError` unless the format, if it is one that not every installation has, can be used."""
+    if kind == "AVIF" and not features.check("avif"):
+        raise DataError("This Pillow was built without AVIF.", fix="pip install --upgrade pillow")
+    if kind == "HEIF":
+        try:
+            import pillow_heif
+        except ImportError:
+            raise DataError("HEIC pictures need one more package.", fix="pip install 'defusion[heif]'") from None
+        pillow_heif.register_heif_opener()
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -121,172 +167,76 @@ def encode_image(path: Path, pixels: Pixels, like: Picture | None = None, qualit
     ----------
     like
         The picture these pixels were made from: its alpha, bit depth, greyness and metadata are written along, as
-        far as the format holds them (JPEG has no alpha; JPEG, WebP and BMP have 8 bits).
+        far as the format holds them.
     quality
-        Of JPEG and WebP, 1…100. From 90 on, JPEG keeps the full colour resolution.
+        As for `encode_canvas`.
 
     Raises
     ------
     DataError
         If the suffix is none of `FORMATS`.
     """
-    path = Path(path)
-    kind = FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise DataError(f"No picture can be written as {path.name}.", accepted=", ".join(FORMATS))
     like = like or Picture(pixels)
-    deep = like.bits == 16 and kind in ("PNG", "TIFF")
-    samples: Samples = _to_uint16(pixels) if deep else to_uint8(pixels)
-    if like.grey:
-        # The weights add up to one: three equal channels give back their value exactly.
-        samples = cv2.cvtColor(samples, cv2.COLOR_RGB2GRAY)
-    alpha = None if kind == "JPEG" else like.alpha
-    if alpha is not None:
-        if alpha.shape != samples.shape[:2]:
-            raise ValueError(f"pixels are {samples.shape[:2]}, alpha is {alpha.shape}")
-        if not deep and alpha.dtype == np.uint16:
-            alpha = to_uint8(alpha.astype(np.float32) / np.float32(65535))
-        if deep and kind == "TIFF" and like.grey:
-            samples = samples[..., None].repeat(3, axis=2)  # Pillow reads no 16-bit TIFF of grey with alpha
-        samples = np.dstack([samples, alpha])
-    tags = image_encode.Tags(like.exif, like.icc, like.xmp, like.dpi)
-    encode: Callable[..., bytes] = image_encode.encode_16 if deep else image_encode.encode_8
-    return encode(samples, kind, tags, quality)
+    if like.alpha is not None and like.alpha.shape != pixels.shape[:2]:
+        raise ValueError(f"pixels are {pixels.shape[:2]}, alpha is {like.alpha.shape}")
+    channels = (1 if like.grey else 3) + (like.alpha is not None)
+    samples = np.empty((*pixels.shape[:2], channels), np.uint16 if like.bits == 16 else np.uint8)
+    if like.alpha is not None:
+        samples[..., -1] = like.alpha
+    canvas = Canvas(samples, Tags(like.exif, like.icc, like.xmp, like.dpi))
+    canvas.put((slice(None), slice(None)), pixels)
+    buffer = io.BytesIO()
+    encode_canvas(buffer, canvas, path, quality)
+    return buffer.getvalue()
+
+
+def encode_canvas(file: BinaryIO, canvas: Canvas, path: Path, quality: int = 95) -> None:
+    """Write `canvas` into `file` in the format that the suffix of `path` names.
+
+    JPEG has no alpha; all but PNG and TIFF have 8 bits; WebP, BMP and AVIF turn grey into three equal channels.
+
+    Parameters
+    ----------
+    quality
+        Of JPEG, WebP, AVIF and HEIC, 1…100. From 90 on, the colours keep their full resolution.
+
+    Raises
+    ------
+    DataError
+        If the suffix is none of `FORMATS`, or the format cannot hold so many pixels.
+    """
+    kind = format_of(path)
+    samples = canvas.samples
+    if canvas.bits == 16 and kind not in _DEEP:
+        samples = _to_eight_bits(canvas)
+    if kind == "JPEG" and samples.shape[2] in (2, 4):
+        samples = samples[..., :-1]
+    most = {"JPEG": 65_535, "WEBP": 16_383, "AVIF": 65_535}.get(kind)
+    if most is not None and max(canvas.size) > most:
+        raise DataError(
+            f"{path} cannot hold a picture of {canvas.size[1]}×{canvas.size[0]}.",
+            accepted=f"up to {most} pixels a side in {path.suffix}",
+            fix="name an output with the suffix .png or .tif",
+        )
+    image_encode.encode(file, samples, kind, canvas.tags, quality)
+
+
+def format_of(path: Path) -> str:
+    """Pillow's name of the format that a suffix means; `DataError` if it is none of `FORMATS` or cannot be used."""
+    kind = FORMATS.get(Path(path).suffix.lower())
+    if kind is None:
+        raise DataError(f"No picture can be written as {Path(path).name}.", accepted=", ".join(FORMATS))
+    _need(kind)
+    return kind
+
+
+def _to_eight_bits(canvas: Canvas) -> Samples:
+    samples = np.empty(canvas.samples.shape, np.uint8)
+    for band in canvas.bands():
+        samples[band] = quantise(canvas.samples[band].astype(np.float32) / np.float32(65535), 8)
+    return samples
 
 
 def to_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     """[0, 1] to 0…255, rounded to nearest, clipped."""
-    scaled: NDArray[np.uint8] = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(255)).astype(np.uint8)
-    return scaled
-
-
-def _to_uint16(pixels: Pixels) -> NDArray[np.uint16]:
-    scaled: NDArray[np.uint16] = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(65535)).astype(np.uint16)
-    return scaled
-
-
-def _decode(data: bytes) -> Picture:
-    with PilImage.open(io.BytesIO(data), formats=sorted(set(FORMATS.values()))) as image:
-        turn = int(image.getexif().get(_ORIENTATION, 1))
-        xmp = _xmp(image)
-        # Also for 16 bits: unlike OpenCV, Pillow notices that a file is cut short.
-        image.load()
-        icc, dpi, exif, xmp = image.info.get("icc_profile"), image.info.get("dpi"), _exif(image), xmp or _xmp(image)
-        bits = _bits(image, data)
-        if bits == 16:
-            # OpenCV turns some TIFF files, depending on its version: with the tag reset it turns none.
-            samples = _samples_16(_orientation_reset(data) if image.format == "TIFF" else data)
-        elif image.mode == "CMYK":
-            samples, icc = np.asarray(_from_cmyk(image, icc)), None
-        else:
-            samples = np.asarray(image.convert(_plain_mode(image)))
-        if image.format == "TIFF" and bits == 8:
-            turn = 1  # Pillow turns TIFF, and TIFF only, while it loads
-    samples = _upright(samples if samples.ndim == 3 else samples[..., None], turn)
-    grey, has_alpha = samples.shape[2] < 3, samples.shape[2] in (2, 4)
-    colour = samples[..., :1].repeat(3, axis=2) if grey else samples[..., :3]
-    return Picture(
-        pixels=colour.astype(np.float32) / np.float32(65535 if bits == 16 else 255),
-        alpha=np.ascontiguousarray(samples[..., -1]) if has_alpha else None,
-        bits=bits,
-        grey=grey,
-        exif=exif,
-        icc=icc,
-        xmp=xmp,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
-    )
-
-
-def _xmp(image: PilImage.Image) -> bytes | None:
-    """XMP packet with the orientation set to 1."""
-    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    if not packet:
-        return None
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", packet.encode() if isinstance(packet, str) else packet)
-
-
-def _bits(image: PilImage.Image, data: bytes) -> int:
-    if image.format == "PNG":
-        return 16 if data[24] == 16 else 8  # bit depth, in the header's fixed place
-    if image.format == "TIFF":
-        widths = set(getattr(image, "tag_v2", {}).get(258, (1,)))
-        if widths == {16}:
-            return 16
-        if max(widths) > 8 or image.mode in ("F", "I"):
-            raise ValueError(f"{max(widths)} bits per channel; up to 16 are supported")
-    return 8
-
-
-def _plain_mode(image: PilImage.Image) -> str:
-    """One of L, LA, RGB, RGBA: what 8-bit `image` is without palette and subsampling."""
-    transparent = "transparency" in image.info or "A" in image.mode or "a" in image.mode
-    base = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    if base == "L" and transparent:
-        return "LA"
-    return base + "A" if transparent else base
-
-
-def _samples_16(data: bytes) -> Samples:
-    samples: Samples | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if samples is None or samples.dtype != np.uint16:
-        raise ValueError("its 16-bit samples are stored in an unusual way")
-    if samples.ndim == 3:
-        samples = samples[..., [2, 1, 0, 3][: samples.shape[2]]]
-        if samples.shape[2] == 4 and _png_grey_alpha(data):
-            samples = samples[..., [0, 3]]
-    return samples
-
-
-def _png_grey_alpha(data: bytes) -> bool:
-    """OpenCV unfolds grey with alpha into four channels; PNG colour type 4 tells."""
-    return data[:4] == b"\x89PNG" and data[25] == 4
-
-
-def _from_cmyk(image: PilImage.Image, icc: bytes | None) -> PilImage.Image:
-    if icc:
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-        except ImageCms.PyCMSError:
-            pass  # a broken profile: the plain conversion is the best that is left
-    return image.convert("RGB")
-
-
-def _upright(samples: NDArray[Any], turn: int) -> NDArray[Any]:
-    """Undo EXIF orientation 1…8 (CIPA DC-008, tag 0x0112)."""
-    if turn in (5, 6, 7, 8):
-        samples = samples.swapaxes(0, 1)
-    if turn in (2, 3, 6, 7):
-        samples = samples[:, ::-1]
-    if turn in (3, 4, 7, 8):
-        samples = samples[::-1]
-    return samples
-
-
-def _exif(image: PilImage.Image) -> bytes | None:
-    """EXIF block with the orientation set to 1, everything else byte for byte; a TIFF's own layout tags left out."""
-    if image.format == "TIFF":
-        return image_encode.tiff_exif(image)
-    raw = image.info.get("exif")
-    return _orientation_reset(raw) if raw else None
-
-
-def _orientation_reset(raw: bytes) -> bytes:
-    """An EXIF block, or a whole TIFF file, with the orientation of its first directory set to 1."""
-    block = bytearray(raw)
-    start = 6 if raw[:6] == b"Exif\0\0" else 0
-    order: Literal["little", "big"] = "little" if raw[start : start + 2] == b"II" else "big"
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(raw[at : at + size], order)
-
-    if number(start + 2, 2) != 42:
-        return raw
-    first = start + number(start + 4, 4)
-    for entry in range(number(first, 2)):
-        at = first + 2 + 12 * entry
-        if number(at, 2) == _ORIENTATION and at + 10 <= len(raw):
-            block[at + 8 : at + 10] = (1).to_bytes(2, order)
-    return bytes(block)
+    return quantise(pixels, 8)

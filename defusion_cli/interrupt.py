@@ -1,4 +1,4 @@
-"""Ctrl-C once: finish the file in hand. Twice: stop now."""
+"""Ctrl-C once: finish the file in hand. Twice: stop now. SIGTERM: stop now, or save first where that is asked for."""
 
 from __future__ import annotations
 
@@ -9,36 +9,57 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the system, not a person, wants us to leave."""
+
+
 class Stop:
-    """Whether the user has asked to stop."""
+    """Whether somebody has asked to stop, and how."""
 
     def __init__(self) -> None:
         self.asked = False
+        self.terminated = False
 
     def raise_if_asked(self) -> None:
-        """Raise `KeyboardInterrupt` if so; called where nothing is half done."""
+        """Raise `KeyboardInterrupt` or `Terminated` if so; called where nothing is half done."""
         if self.asked:
-            raise KeyboardInterrupt
+            raise Terminated if self.terminated else KeyboardInterrupt
 
 
 @contextmanager
-def patient_interrupt() -> Iterator[Stop]:
+def patient_interrupt(patient_on_sigterm: bool = False) -> Iterator[Stop]:
     """Within this context the first Ctrl-C only sets ``asked``; the second raises `KeyboardInterrupt` as usual.
 
-    Off the main thread, where Python delivers no signals, nothing changes.
+    SIGTERM raises `Terminated` at once, or sets ``asked``, too, if `patient_on_sigterm`. Off the main thread, where
+    Python delivers no signals, nothing changes.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
         if stop.asked:
             raise KeyboardInterrupt
         stop.asked = True
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    def on_terminate(number: int, frame: FrameType | None) -> None:
+        if not patient_on_sigterm:
+            raise Terminated
+        stop.asked = stop.terminated = True
+
+    before = signal.signal(signal.SIGINT, on_interrupt), signal.signal(signal.SIGTERM, on_terminate)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def leave_in_order() -> None:
+    """From now on SIGTERM raises `Terminated`: files are closed and temporary ones removed on the way out."""
+
+    def on_terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, on_terminate)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from defusion_cli.diffusion import DefusionPipeline
-    from defusion_cli.images import Pixels
     from defusion_cli.restore.ledger import Ledger
     from defusion_cli.restore.plan import Job
-    from defusion_cli.restore.run import Outcome
+    from defusion_cli.restore.run import Options, Outcome
 
 _STATES = {"restored": "restored", "skipped": "done before", "failed": "failed"}
 """What can become of a file, and how it is said."""
@@ -62,6 +60,10 @@ def restore(
     reference: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The true picture, or folder of them: scores on the page.")
     ] = None,
+    quality: Annotated[
+        int,
+        typer.Option(min=1, max=100, metavar="N", help="Of JPEG, WebP, AVIF and HEIC; from 90 on with full colour."),
+    ] = 95,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Restore finished ones again; replace files that are there.")
     ] = False,
@@ -83,18 +85,18 @@ def restore(
     jobs = plan_jobs(source, out, overwrite)
     _check_report(report, reference, jobs)
     pipeline, tokens = _load(model, device, ids, example)
-    from defusion_cli.restore.pixels import restore_pixels
+    from defusion_cli.restore.run import Options
 
     sampling: dict[str, Any] = {"steps": steps, "seed": seed, "tile": tile}
-    ledger = _open_ledger(jobs, out, {"model": model, "tokens": tokens, **sampling})
+    ledger = _open_ledger(jobs, out, {"model": model, "tokens": tokens, "quality": quality, **sampling})
     if dry_run:
         _show_plan(jobs, ledger, overwrite, label)
         return
     if ledger:
         remove_leftovers(out)
     start = time.monotonic()
-    restorer = partial(restore_pixels, pipeline, tokens=tokens, **sampling)
-    outcomes = _run(jobs, restorer, ledger, overwrite, {"instruction": label, "steps": steps})
+    options = Options(overwrite, quality, {"instruction": label, "steps": steps})
+    outcomes = _run(jobs, ledger, options, pipeline, tokens, sampling)
     shown = _show(report, outcomes, label, reference)
     if json:
         _print_report(outcomes, out, shown, {"instruction": label, "model": model, **sampling})
@@ -189,11 +191,13 @@ def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Le
 
 def _run(
     jobs: Sequence[Job],
-    restorer: Callable[..., Pixels],
     ledger: Ledger | None,
-    overwrite: bool,
-    facts: dict[str, Any],
+    options: Options,
+    pipeline: DefusionPipeline,
+    tokens: Tensor,
+    sampling: dict[str, Any],
 ) -> list[Outcome]:
+    from defusion_cli.restore.restorer import Restorer
     from defusion_cli.restore.run import restore_files
 
     with console.progress("Restoring", len(jobs), "pictures") as bar:
@@ -206,9 +210,8 @@ def _run(
                 bar.note(str(outcome.problem))
             bar.advance()
 
-        return restore_files(
-            jobs, lambda pixels: restorer(pixels=pixels, on_progress=tick), ledger, overwrite, watch, facts
-        )
+        restorer = Restorer(pipeline, tokens, **sampling, on_progress=tick, say=bar.note)
+        return restore_files(jobs, restorer, ledger, options, watch, restorer.shrink)
 
 
 def _show(report: Path | None, outcomes: Sequence[Outcome], label: str, reference: Path | None) -> Path | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from defusion_cli.canvas import Pixels
 from defusion_cli.errors import DataError
 from defusion_cli.ground import draw_ground, encode_residual
-from defusion_cli.images import Pixels, read_pixels
+from defusion_cli.images import read_pixels
 from defusion_cli.plugins import Recipe, apply_recipe
 from defusion_cli.plugins.compose import Plugins
 

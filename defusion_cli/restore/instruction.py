@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from defusion_cli.canvas import Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
 from defusion_cli.ground import draw_instruction
-from defusion_cli.images import Pixels
 from defusion_cli.plugins.compose import Plugins, physical_order
 
 INSTRUCTION_PX = 224

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from defusion_cli import __version__
 from defusion_cli.restore.plan import Job
@@ -64,17 +64,19 @@ class Ledger:
 
     def owns(self, job: Job) -> bool:
         """True if the file at the target was written by an earlier run, and not changed since."""
-        digest = hashlib.sha256(job.target.read_bytes()).hexdigest()
+        with open(job.target, "rb") as file:
+            digest = _digest(file)[1]
         return any(line.get("sha256") == digest for line in self._lines.get(job.name, []))
 
-    def add(self, job: Job, encoded: bytes, facts: Mapping[str, Any]) -> None:
-        """Record that `encoded` is about to be put at the target; `facts` are for people to read."""
+    def add(self, job: Job, file: BinaryIO, facts: Mapping[str, Any]) -> None:
+        """Record that the content of `file` is about to be put at the target; `facts` are for people to read."""
+        size, digest = _digest(file)
         line = {
             "version": _VERSION,
             "name": job.name,
             "source": _identity(job.source),
-            "bytes": len(encoded),
-            "sha256": hashlib.sha256(encoded).hexdigest(),
+            "bytes": size,
+            "sha256": digest,
             "settings": self._settings,
             "defusion": __version__,
             **facts,
@@ -87,6 +89,16 @@ class Ledger:
             torn = size > 0 and file.read(1) != b"\n"
             file.write(b"\n" + text if torn else text)
         self._lines.setdefault(job.name, []).append(line)
+
+
+def _digest(file: BinaryIO) -> tuple[int, str]:
+    """Length and SHA-256 of everything in a file."""
+    file.seek(0)
+    digest, size = hashlib.sha256(), 0
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+        size += len(piece)
+    return size, digest.hexdigest()
 
 
 def _identity(source: Path) -> dict[str, int]:

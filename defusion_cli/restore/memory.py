@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from defusion_cli.canvas import LARGE_PX
 from defusion_cli.restore.tiling import MIN_TILE_PX
 
 TILE_SIDES_PX = (1024, 768, 512, 384, 256, MIN_TILE_PX)
@@ -22,13 +23,32 @@ Measured as growth of the resident set, bfloat16 on a CPU: 342 bytes for the def
 _SHARE = 0.5
 """Part of the free memory that a tile may take; the photograph itself and other programs live in the rest."""
 
+_LARGE_SIDE_PX = 512
+_SHORT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "could not create a memory object")
 _UNKNOWN_FREE = 2 * 2**30
 
 
-def choose_tile(backbone: str, device: torch.device) -> int:
-    """The largest of `TILE_SIDES_PX` for which the free memory suffices; the smallest if none does."""
+def choose_tile(backbone: str, device: torch.device, picture_px: int = 0) -> int:
+    """The largest of `TILE_SIDES_PX` for which the free memory suffices; the smallest if none does.
+
+    For a picture of very many pixels at most 512: a row of tiles across it is in memory as floating-point numbers.
+    """
     affordable = free_memory(device) * _SHARE / BYTES_PER_PIXEL[backbone]
+    if picture_px > LARGE_PX:
+        affordable = min(affordable, _LARGE_SIDE_PX**2)
     return next((side for side in TILE_SIDES_PX if side * side <= affordable), TILE_SIDES_PX[-1])
+
+
+def smaller_tile(side_px: int) -> int | None:
+    """The next smaller one of `TILE_SIDES_PX`; None if there is none."""
+    return next((side for side in TILE_SIDES_PX if side < side_px), None)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for the errors by which Python, torch on a GPU and torch on a CPU tell that memory is short."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SHORT_OF_MEMORY)
 
 
 def choose_batch(backbone: str, device: torch.device, tile_px: int) -> int:

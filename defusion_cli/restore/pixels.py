@@ -1,19 +1,48 @@
-"""One photograph through the model, in overlapping tiles that leave no seams."""
+"""One photograph through the model, in overlapping tiles that leave no seams, a row of tiles at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from defusion_cli.canvas import Canvas, Photo, Pixels, Window, reduced, row_bands
+from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
-from defusion_cli.images import Pixels
 from defusion_cli.restore.memory import choose_batch, choose_tile
-from defusion_cli.restore.tiling import Tile, batches, blend_weights, cut_tiles, draw_noise
+from defusion_cli.restore.tiling import OVERLAP_PX, batches, blend_weights, cut_tiles, draw_noise
+
+_GLANCE_PX = 2048
+"""The thumbnail of a picture is made from a copy that is about this long."""
+
+
+class _Array:
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+        self.size = pixels.shape[0], pixels.shape[1]
+
+    def pixels(self, window: Window) -> Pixels:
+        return self._pixels[window]
+
+
+class _AsSrgb:
+    """A canvas as the network is to see it: in sRGB, and without the colours of what is wholly transparent."""
+
+    def __init__(self, canvas: Canvas) -> None:
+        self._canvas, self.size = canvas, canvas.size
+        self.space = read_colour_space(None if canvas.grey else canvas.tags.icc)
+
+    def pixels(self, window: Window) -> Pixels:
+        pixels = self._canvas.pixels(window)
+        if self.space:
+            pixels = np.clip(self.space.to_srgb(pixels), 0, 1)
+        alpha = self._canvas.alpha(window)
+        return pixels if alpha is None else fill_hidden(pixels, alpha)
 
 
 def restore_pixels(
@@ -47,28 +76,97 @@ def restore_pixels(
     ndarray
         H×W×3 float32 in [0, 1]. The same arguments give the same pixels on the same kind of machine.
     """
-    device, backbone = pipeline.device, type(pipeline.unet).__name__
-    height, width = pixels.shape[:2]
-    side = tile or choose_tile(backbone, device)
-    tiles = cut_tiles(height, width, side)
-    damage = np.zeros(pixels.shape, np.float32)
-    finished = 0
-
-    with torch.inference_mode():
-        thumbnail = make_thumbnail(_to_tensor([pixels], device))
-        for group in batches(tiles, choose_batch(backbone, device, side)):
-            estimate = pipeline.damage(
-                _to_tensor([pixels[t.window] for t in group], device),
-                tokens.to(device),
-                _to_tensor([draw_noise(t, seed) for t in group], device),
-                steps,
-                thumbnail.expand(len(group), -1, -1, -1),
-                _share(on_progress, finished, len(group), steps, len(tiles)),
-            )
-            finished += len(group)
-            _blend(damage, group, estimate.permute(0, 2, 3, 1).cpu().numpy())
-    restored: Pixels = np.clip(pixels - damage, 0.0, 1.0, dtype=np.float32)
+    restored: Pixels = np.empty(pixels.shape, np.float32)
+    for rows, damage in _damage(pipeline, _Array(pixels), tokens, steps, seed, tile, on_progress):
+        restored[rows] = np.clip(pixels[rows] - damage, 0.0, 1.0)
     return restored
+
+
+def restore_canvas(
+    pipeline: DefusionPipeline,
+    canvas: Canvas,
+    tokens: Tensor,
+    steps: int = 1,
+    seed: int = 0,
+    tile: int | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> None:
+    """As `restore_pixels`, in place, row by row, for pictures of any size and colour space.
+
+    What is wholly transparent keeps its colours.
+    """
+    photo = _AsSrgb(canvas)
+    for rows, damage in _damage(pipeline, photo, tokens, steps, seed, tile, on_progress):
+        for band in row_bands(rows.stop - rows.start, canvas.size[1]):
+            window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
+            pixels, alpha = canvas.pixels(window), canvas.alpha(window)
+            part = damage[band] if alpha is None else damage[band] * (alpha > 0)[..., None]
+            canvas.put(window, photo.space.subtract(pixels, part) if photo.space else pixels - part)
+        canvas.relax()
+
+
+def fill_hidden(pixels: Pixels, alpha: NDArray[Any]) -> Pixels:
+    """The colours of wholly transparent pixels replaced by those of the nearest visible ones; 0.5 if there are none.
+
+    They are arbitrary, black in most files, and would reach across the edge into what is seen.
+    """
+    hidden = alpha == 0
+    if not hidden.any():
+        return pixels
+    if hidden.all():
+        return np.full_like(pixels, 0.5)
+    mask = np.ascontiguousarray(hidden, np.uint8)
+    labels = cv2.distanceTransformWithLabels(mask, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
+    visible = np.zeros((int(labels.max()) + 1, 3), np.float32)
+    visible[labels[~hidden]] = pixels[~hidden]
+    filled: Pixels = np.where(hidden[..., None], visible[labels], pixels)
+    return filled
+
+
+def _damage(
+    pipeline: DefusionPipeline,
+    photo: Photo,
+    tokens: Tensor,
+    steps: int,
+    seed: int,
+    tile: int | None,
+    on_progress: Callable[[float], None] | None,
+) -> Iterator[tuple[slice, Pixels]]:
+    """Finished rows from top to bottom, with their estimated damage h×W×3.
+
+    What was handed out is not read again, so that it may be replaced.
+    """
+    device, backbone = pipeline.device, type(pipeline.unet).__name__
+    height, width = photo.size
+    side = tile or choose_tile(backbone, device, height * width)
+    tiles = cut_tiles(height, width, side)
+    rows = sorted({t.top for t in tiles})
+    above, finished = np.zeros((0, width, 3), np.float32), 0
+    thumbnail = make_thumbnail(_to_tensor([reduced(photo, _GLANCE_PX)], device))
+    most, tokens = choose_batch(backbone, device, side), tokens.to(device)
+    for top in rows:
+        row = [t for t in tiles if t.top == top]
+        # A sum of its own for each row of tiles: at most two tiles meet in a pixel, and their order does not matter.
+        total = np.zeros((row[0].height, width, 3), np.float32)
+        for group in batches(row, most):
+            share = _share(on_progress, finished, len(group), steps, len(tiles))
+            with torch.inference_mode():
+                estimate = pipeline.damage(
+                    _to_tensor([photo.pixels(t.window) for t in group], device),
+                    tokens,
+                    _to_tensor([draw_noise(t, seed) for t in group], device),
+                    steps,
+                    thumbnail.expand(len(group), -1, -1, -1),
+                    share,
+                )
+            finished += len(group)
+            for t, part in zip(group, estimate.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+                total[:, t.window[1]] += part * blend_weights(t, height, width)
+        total[: len(above)] += above
+        last = top == rows[-1]
+        stop = height if last else top + row[0].height - OVERLAP_PX
+        above = total[stop - top :]
+        yield slice(top, stop), total[: stop - top]
 
 
 def _share(
@@ -78,13 +176,6 @@ def _share(
     if on_progress is None:
         return None
     return lambda step: on_progress((finished + group * step / steps) / tiles)
-
-
-def _blend(damage: Pixels, group: list[Tile], estimate: NDArray[Any]) -> None:
-    """Add the weighted estimates (N×h×w×3) of some tiles to the damage of the whole picture."""
-    height, width = damage.shape[:2]
-    for tile, part in zip(group, estimate, strict=True):
-        damage[tile.window] += part * blend_weights(tile, height, width)
 
 
 def _to_tensor(pictures: list[Pixels], device: torch.device) -> Tensor:

@@ -6,15 +6,16 @@ import errno
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
+from defusion_cli.canvas import Canvas
 from defusion_cli.errors import DataError, DefusionError
-from defusion_cli.files import write_atomically
-from defusion_cli.images import Picture, Pixels, encode_image, read_image
+from defusion_cli.files import staged
+from defusion_cli.images import encode_canvas, format_of, open_canvas
+from defusion_cli.interrupt import patient_interrupt
 from defusion_cli.restore.ledger import Ledger
+from defusion_cli.restore.memory import is_out_of_memory
 from defusion_cli.restore.plan import Job
 
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -36,29 +37,29 @@ class Outcome:
 
 def restore_files(
     jobs: Sequence[Job],
-    restore: Callable[[Pixels], Pixels],
+    restore: Callable[[Canvas], None],
     ledger: Ledger | None,
-    overwrite: bool = False,
+    options: Options | None = None,
     watch: Callable[[Outcome], None] = lambda outcome: None,
-    facts: Mapping[str, Any] | None = None,
+    shrink: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Restore every file that is not finished; one that cannot be read or written is reported, the rest are done.
 
-    While one picture is computed, the next is read and the last is written. When interrupted, what is computed is
-    still written.
+    While one picture is computed, the next is read and the last is written. Interrupted once, the run finishes the
+    picture in hand; twice or by SIGTERM, it stops at once, and what is computed is still written.
 
     Parameters
     ----------
     restore
-        From pixels to pixels.
+        Works on the samples in place.
     ledger
         Record of the output folder; None keeps none.
-    overwrite
-        Restore finished files again, and replace files that are not ours.
+    options
+        How files are treated.
     watch
         Called with every outcome, in the order of `jobs`.
-    facts
-        Noted in the ledger with each file.
+    shrink
+        Called when the memory was short: makes `restore` need less, or returns False if it cannot.
 
     Raises
     ------
@@ -71,72 +72,107 @@ def restore_files(
         outcomes.append(outcome)
         watch(outcome)
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        reading = [pool.submit(_open, job, ledger, overwrite) for job in jobs[:1]]
+    options = options or Options()
+    with patient_interrupt() as stop, ThreadPoolExecutor(max_workers=2) as pool:
+        reading = [pool.submit(_open, job, ledger, options) for job in jobs[:1]]
         writing: Future[Outcome] | None = None
         for number, job in enumerate(jobs):
             opened = reading.pop().result()
-            reading += [pool.submit(_open, following, ledger, overwrite) for following in jobs[number + 1 : number + 2]]
-            made = opened if isinstance(opened, Outcome) else _compute(job, opened, restore)
+            reading += [pool.submit(_open, following, ledger, options) for following in jobs[number + 1 : number + 2]]
+            made = opened if isinstance(opened, Outcome) else _compute(job, opened, restore, shrink)
             if writing is not None:
                 report(writing.result())
-            writing = pool.submit(_store, made, ledger, facts or {})
+            writing = pool.submit(_store, made, ledger, options)
+            if stop.asked and number + 1 < len(jobs):
+                report(writing.result())
+                stop.raise_if_asked()
         if writing is not None:
             report(writing.result())
     return outcomes
 
 
 @dataclass(frozen=True)
+class Options:
+    """How files are treated.
+
+    Attributes
+    ----------
+    overwrite
+        Restore finished files again, and replace files that are not ours.
+    quality
+        Of lossy formats, 1…100.
+    facts
+        Noted in the ledger with each file.
+    """
+
+    overwrite: bool = False
+    quality: int = 95
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class _Restored:
     job: Job
-    picture: Picture
-    pixels: Pixels
+    canvas: Canvas
     seconds: float
 
 
-def _open(job: Job, ledger: Ledger | None, overwrite: bool) -> Picture | Outcome:
+def _open(job: Job, ledger: Ledger | None, options: Options) -> Canvas | Outcome:
     """The decoded source, or the outcome if there is nothing to compute."""
     try:
-        if not overwrite and job.target.exists():
+        if not options.overwrite and job.target.exists():
             if ledger and ledger.is_finished(job):
                 return Outcome(job, "skipped")
             if not (ledger and ledger.owns(job)):
                 raise DataError(f"{job.target} is there already.", fix="add --overwrite, or name another output")
-        return read_image(job.source)
+        format_of(job.target)
+        return open_canvas(job.source, scratch=job.target.parent)
     except DefusionError as error:
         return Outcome(job, "failed", problem=error)
     except OSError as error:
         return Outcome(job, "failed", problem=_problem(error, job))
 
 
-def _compute(job: Job, picture: Picture, restore: Callable[[Pixels], Pixels]) -> _Restored | Outcome:
+def _compute(
+    job: Job, canvas: Canvas, restore: Callable[[Canvas], None], shrink: Callable[[], bool]
+) -> _Restored | Outcome:
     start = time.perf_counter()
-    try:
-        pixels = restore(picture.pixels)
-    except (MemoryError, torch.OutOfMemoryError):
-        problem = DataError(
-            f"The memory does not suffice for {job.source}.", fix="add --tile 256, or close other programs"
-        )
-        return Outcome(job, "failed", problem=problem)
-    return _Restored(job, picture, pixels, time.perf_counter() - start)
+    while True:
+        try:
+            restore(canvas)
+            return _Restored(job, canvas, time.perf_counter() - start)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        if not shrink():
+            problem = DataError(
+                f"The memory does not suffice for {job.source}.", fix="close other programs, or add --device cpu"
+            )
+            return Outcome(job, "failed", problem=problem)
+        try:  # the samples are half done
+            canvas = open_canvas(job.source, scratch=job.target.parent)
+        except DefusionError as error:
+            return Outcome(job, "failed", problem=error)
 
 
-def _store(made: _Restored | Outcome, ledger: Ledger | None, facts: Mapping[str, Any]) -> Outcome:
+def _store(made: _Restored | Outcome, ledger: Ledger | None, options: Options) -> Outcome:
     if isinstance(made, Outcome):
         return made
     job, seconds = made.job, made.seconds
     try:
-        encoded = encode_image(job.target, made.pixels, made.picture)
-        if ledger:
-            ledger.add(job, encoded, {**facts, "seconds": round(seconds, 3)})
-        write_atomically(job.target, encoded)
+        with staged(job.target) as file:
+            encode_canvas(file, made.canvas, job.target, options.quality)
+            if ledger:
+                file.flush()
+                ledger.add(job, file, {**options.facts, "seconds": round(seconds, 3)})
     except DefusionError as error:
         return Outcome(job, "failed", seconds, problem=error)
     except OSError as error:
         if error.errno in _HOPELESS:
             raise
         return Outcome(job, "failed", seconds, problem=_problem(error, job))
-    return Outcome(job, "restored", seconds, made.pixels.shape[1::-1])
+    height, width = made.canvas.size
+    return Outcome(job, "restored", seconds, (width, height))
 
 
 def _problem(error: OSError, job: Job) -> DataError:

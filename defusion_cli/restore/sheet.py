@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
+from defusion_cli.canvas import Pixels, reduced
 from defusion_cli.errors import DefusionError
-from defusion_cli.images import Pixels, read_pixels, to_uint8, write_image
+from defusion_cli.images import open_canvas, to_uint8, write_image
 from defusion_cli.restore.plan import Job
 
 MAX_PAIRS = 12
@@ -35,7 +36,7 @@ def write_sheet(jobs: Sequence[Job], path: Path) -> int:
         if len(pairs) == MAX_PAIRS:
             break
         try:
-            pairs.append((job.name, _reduced(read_pixels(job.source)), _reduced(read_pixels(job.target))))
+            pairs.append((job.name, _glance(job.source, path.parent), _glance(job.target, path.parent)))
         except DefusionError:
             continue  # reported when it was to be restored
     if pairs:
@@ -67,6 +68,10 @@ def draw_sheet(pairs: Sequence[tuple[str, Pixels, Pixels]]) -> Pixels:
         top += height + _TITLE_PX + _MARGIN_PX
     pixels: Pixels = np.asarray(sheet, np.float32) / np.float32(255)
     return pixels
+
+
+def _glance(path: Path, scratch: Path) -> Pixels:
+    return _reduced(reduced(open_canvas(path, scratch), _CELL_PX))
 
 
 def _reduced(pixels: Pixels) -> Pixels:

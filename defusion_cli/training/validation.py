@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from defusion_cli.canvas import Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
-from defusion_cli.images import Pixels, read_pixels
+from defusion_cli.images import read_pixels
 from defusion_cli.plugins import apply_recipe, draw_recipe
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.training.bank import InstructionBank

@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from defusion_cli.canvas import Canvas
 from defusion_cli.errors import DataError, UsageError
-from defusion_cli.images import Pixels, read_pixels, write_image
+from defusion_cli.images import read_pixels, write_image
 from defusion_cli.restore.ledger import LEDGER_NAME, Ledger
 from defusion_cli.restore.plan import plan_jobs
-from defusion_cli.restore.run import Outcome, restore_files
+from defusion_cli.restore.run import Options, Outcome, restore_files
 from defusion_cli.restore.sheet import MAX_PAIRS, write_sheet
 
+ALL = (slice(None), slice(None))
 
-def _darken(pixels: Pixels) -> Pixels:
-    return pixels * np.float32(0.5)
+
+def _darken(canvas: Canvas) -> None:
+    canvas.put(ALL, canvas.pixels() * np.float32(0.5))
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def photos(tmp_path: Path) -> Path:
 
 def _run(photos: Path, out: Path, overwrite: bool = False, **settings: int) -> dict[str, str]:
     jobs = plan_jobs(photos, out, overwrite)
-    outcomes = restore_files(jobs, _darken, Ledger(out, settings), overwrite)
+    outcomes = restore_files(jobs, _darken, Ledger(out, settings), Options(overwrite))
     assert [outcome.job for outcome in outcomes] == jobs
     return {outcome.job.name: outcome.state for outcome in outcomes}
 
@@ -41,7 +44,7 @@ def test_the_structure_is_kept(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert set(_run(photos, out).values()) == {"restored"}
     for name in ["a.png", "b.png", "deep/er/c.png"]:
-        np.testing.assert_allclose(read_pixels(out / name), _darken(read_pixels(photos / name)), atol=1 / 255)
+        np.testing.assert_allclose(read_pixels(out / name), read_pixels(photos / name) * 0.5, atol=1 / 255)
     lines = [json.loads(line) for line in (out / LEDGER_NAME).read_text().splitlines()]
     assert [line["name"] for line in lines] == ["a.png", "b.png", "deep/er/c.png"]
     assert all(line["seconds"] >= 0 for line in lines)
@@ -109,10 +112,10 @@ def test_broken_files_are_named_and_the_rest_is_done(photos: Path, tmp_path: Pat
 def test_a_full_disk_ends_the_run(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
 
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("defusion_cli.restore.run.write_atomically", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         _run(photos, out)
     monkeypatch.undo()
@@ -122,11 +125,11 @@ def test_a_full_disk_ends_the_run(photos: Path, tmp_path: Path, monkeypatch: pyt
 def test_an_interrupt_keeps_what_is_finished(photos: Path, tmp_path: Path) -> None:
     out, calls = tmp_path / "out", []
 
-    def stop_at_second(pixels: Pixels) -> Pixels:
+    def stop_at_second(canvas: Canvas) -> None:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return _darken(pixels)
+        _darken(canvas)
 
     with pytest.raises(KeyboardInterrupt):
         restore_files(plan_jobs(photos, out), stop_at_second, Ledger(out, {}))
@@ -136,14 +139,13 @@ def test_an_interrupt_keeps_what_is_finished(photos: Path, tmp_path: Path) -> No
 def test_lack_of_memory_is_one_files_problem(photos: Path, tmp_path: Path) -> None:
     out, seen = tmp_path / "out", []
 
-    def hungry(pixels: Pixels) -> Pixels:
-        if pixels[0, 0, 0] < 0.3:
+    def hungry(canvas: Canvas) -> None:
+        if canvas.pixels()[0, 0, 0] < 0.3:
             raise MemoryError
-        return pixels
 
     restore_files(plan_jobs(photos, out), hungry, None, watch=seen.append)
     assert [o.state for o in seen] == ["failed", "restored", "restored"]
-    assert "--tile" in str(seen[0].problem)
+    assert "memory" in str(seen[0].problem)
 
 
 def test_one_file_to_a_file_or_a_folder(photos: Path, tmp_path: Path) -> None:
