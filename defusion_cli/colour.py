@@ -51,15 +51,16 @@ class ColourSpace:
 
     def to_srgb(self, pixels: Pixels) -> Pixels:
         """H×W×3 encoded values as sRGB; colours that sRGB lacks are below 0 or above 1."""
-        return _srgb_encode(self._apply(pixels, self.curves) @ self.matrix.T.astype(np.float32)).astype(np.float32)
+        return _srgb_encode(self._apply(pixels, self.curves) @ self.matrix.T).astype(np.float32)
 
     def from_srgb(self, pixels: Pixels) -> Pixels:
         """The inverse of `to_srgb`."""
-        linear = _srgb_decode(pixels) @ np.linalg.inv(self.matrix).T.astype(np.float32)
+        linear = _srgb_decode(pixels.astype(np.float64)) @ np.linalg.inv(self.matrix).T
         return self._apply(linear, self.inverses).astype(np.float32)
 
     @staticmethod
     def _apply(pixels: NDArray[Any], curves: tuple[_Curve, ...]) -> NDArray[Any]:
+        pixels = pixels.astype(np.float64)  # near black, curves are steep
         return np.stack([curve(pixels[..., channel]) for channel, curve in enumerate(curves)], axis=-1)
 
     def subtract(self, pixels: Pixels, damage: Pixels, srgb: Pixels | None = None) -> Pixels:
@@ -75,7 +76,8 @@ def read_colour_space(icc: bytes | None) -> ColourSpace | None:
     if not icc:
         return None
     try:
-        space = _parse(icc)
+        with np.errstate(all="ignore"):
+            space = _parse(icc)
     except (struct.error, ValueError, IndexError, KeyError, OverflowError, np.linalg.LinAlgError):
         return None  # broken, a table, or grey
     probe = np.stack(np.meshgrid(*[np.linspace(0, 1, 5, dtype=np.float32)] * 3), axis=-1)
@@ -143,8 +145,9 @@ def _power(gamma: float) -> tuple[_Curve, _Curve]:
 
 
 def _interpolated(x: NDArray[Any], y: NDArray[Any]) -> tuple[_Curve, _Curve]:
-    if (np.diff(y) <= 0).any():
+    if (np.diff(y) < 0).any() or y[-1] <= y[0]:
         raise ValueError("a curve that cannot be inverted")
+    y = y + np.linspace(0, 1e-6, len(y))  # tables of 16 bits begin with several zeros
     return _odd(lambda v: _extended(v, x, y)), _odd(lambda v: _extended(v, y, x))
 
 

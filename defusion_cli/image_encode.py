@@ -15,6 +15,8 @@ from defusion_cli.canvas import Samples, Tags, is_large, one_large, row_bands
 from defusion_cli.image_png import XMP_KEY, write_png
 
 _TIFF_XMP, _EXIF_IFD, _GPS_IFD = 700, 0x8769, 0x8825
+# tifffile does not write these two tags: neighbours that nobody uses hold their places in the sorted list.
+_STAND_INS = {_EXIF_IFD: 0x8768, _GPS_IFD: 0x8826}
 # Description, camera, software, dates, people and rights; the other tags of a TIFF describe how its pixels lie.
 _TIFF_KEPT = (270, 271, 272, 305, 306, 315, 316, 33432)
 
@@ -78,7 +80,6 @@ def _write_tiff(file: BinaryIO, samples: Samples, tags: Tags) -> None:
         samples = samples[..., [0, 0, 0, 1]]  # Pillow reads no 16-bit TIFF of grey with alpha
     colour = samples.shape[2] > 2
     camera = _camera_tags(tags)
-    start = file.tell()
     tifffile.imwrite(
         file,
         samples if colour else samples[..., 0],
@@ -90,11 +91,11 @@ def _write_tiff(file: BinaryIO, samples: Samples, tags: Tags) -> None:
         iccprofile=tags.icc,
         resolution=tags.dpi,
         resolutionunit="INCH" if tags.dpi else None,
-        extratags=[*_tiff_tags(tags), *((ifd, "I", 1, 0, True) for ifd in camera)],
+        extratags=[*_tiff_tags(tags), *((_STAND_INS[ifd], "I", 1, 0, True) for ifd in camera)],
         software=False,
         metadata=None,
     )
-    _append_camera_tags(file, start, camera)
+    _append_camera_tags(file, camera)
 
 
 def _camera_tags(tags: Tags) -> dict[int, ImageFileDirectory_v2]:
@@ -111,20 +112,22 @@ def _camera_tags(tags: Tags) -> dict[int, ImageFileDirectory_v2]:
     return found
 
 
-def _append_camera_tags(file: BinaryIO, start: int, camera: dict[int, ImageFileDirectory_v2]) -> None:
-    """Put the directories at the end of the TIFF that begins at `start`, and their places into its tags."""
+def _append_camera_tags(file: BinaryIO, camera: dict[int, ImageFileDirectory_v2]) -> None:
+    """Put the directories at the end of a TIFF, and their places into its tags."""
     if not camera:
         return
-    file.seek(start)
+    file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         page: Any = tiff.pages[0]
-        places = {ifd: page.tags[ifd].valueoffset for ifd in camera}
+        places = {ifd: page.tags[_STAND_INS[ifd]] for ifd in camera}
     for ifd, directory in camera.items():
         end = file.seek(0, io.SEEK_END)
         end += file.write(b"\0" * (end % 2))
-        file.write(directory.tobytes(end - start))
-        file.seek(start + places[ifd])
-        file.write((end - start).to_bytes(4, "little"))
+        file.write(directory.tobytes(end))
+        file.seek(places[ifd].offset)
+        file.write(ifd.to_bytes(2, "little"))
+        file.seek(places[ifd].valueoffset)
+        file.write(end.to_bytes(4, "little"))
     file.seek(0, io.SEEK_END)
 
 

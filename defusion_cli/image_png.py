@@ -128,7 +128,8 @@ class PngReader:
                 continue
             rest = body
             while rest and not unpacker.eof:
-                yield unpacker.decompress(rest, _READ_BYTES)
+                if piece := unpacker.decompress(rest, _READ_BYTES):
+                    yield piece
                 rest = unpacker.unconsumed_tail
 
     def _decode(self, raw: bytes, height: int) -> Samples:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import struct
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from profiles import rgb_profile
 
+from defusion_cli.canvas import Canvas, Tags, quantise
+from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion import DefusionPipeline, make_scheduler
-from defusion_cli.restore.memory import TILE_SIDES_PX, choose_batch, choose_tile, free_memory
-from defusion_cli.restore.pixels import restore_pixels
+from defusion_cli.images import read_pixels, write_image
+from defusion_cli.restore.memory import TILE_SIDES_PX, choose_batch, choose_tile, free_memory, is_out_of_memory
+from defusion_cli.restore.pixels import fill_hidden, restore_canvas, restore_pixels
+from defusion_cli.restore.plan import plan_jobs
+from defusion_cli.restore.restorer import Restorer
+from defusion_cli.restore.run import restore_files
 
 
 def _picture(height: int, width: int) -> np.ndarray:
@@ -87,3 +98,116 @@ def test_tile_follows_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("defusion_cli.restore.memory.free_memory", lambda _device, mb=megabytes: mb * 2**20)
         chosen.append(choose_tile("DegradationUNet", cpu))
     assert chosen == sorted(chosen) and chosen[0] == TILE_SIDES_PX[-1] and chosen[-1] == TILE_SIDES_PX[0]
+
+
+def _both(pipeline: DefusionPipeline, tokens: torch.Tensor, canvas: Canvas, **options: int) -> np.ndarray:
+    """Samples after `restore_canvas`, of a copy."""
+    copy = Canvas(canvas.samples.copy(), canvas.tags)
+    restore_canvas(pipeline, copy, tokens, **options)
+    return copy.samples
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (70, 300, 3), (300, 70, 1), (201, 333, 3)])
+def test_in_place_is_what_restore_pixels_gives(
+    pipeline: DefusionPipeline, tokens: torch.Tensor, shape: tuple[int, int, int]
+) -> None:
+    canvas = Canvas(np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16))
+    expected = restore_pixels(pipeline, canvas.pixels(), tokens, tile=128)
+    samples = _both(pipeline, tokens, canvas, tile=128)
+    if not canvas.grey:
+        np.testing.assert_array_equal(samples, quantise(expected, 16))
+    else:
+        np.testing.assert_allclose(samples[..., 0] / 65535, expected @ np.array([0.299, 0.587, 0.114]), atol=1e-4)
+
+
+def test_what_is_transparent_keeps_its_colours_and_has_no_say(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.integers(60, 200, (90, 140, 4), dtype=np.uint8)
+    samples[..., 3] = np.where(np.hypot(*np.ogrid[-45:45, -70:70]) < 40, 255, 0)
+    samples[40:50, 60:70, 3] = 100
+    other, hidden = samples.copy(), samples[..., 3] == 0
+    other[hidden, :3] = 255 - other[hidden, :3] // 2  # what nobody sees differs
+    one, two = (_both(pipeline, tokens, Canvas(s)) for s in (samples, other))
+    np.testing.assert_array_equal(one[..., 3], samples[..., 3])
+    np.testing.assert_array_equal(one[hidden], samples[hidden])
+    np.testing.assert_array_equal(two[hidden], other[hidden])
+    np.testing.assert_array_equal(one[~hidden], two[~hidden])
+    assert (one[~hidden] != samples[~hidden]).mean() > 0.5
+
+
+def test_hidden_colours_are_those_of_the_nearest_visible_ones() -> None:
+    pixels = np.zeros((3, 5, 3), np.float32)
+    pixels[:, 0], pixels[:, 4] = 0.25, 0.75
+    alpha = np.array([[255, 0, 0, 0, 9]] * 3, np.uint8)
+    np.testing.assert_array_equal(fill_hidden(pixels, alpha)[1, :, 0][[0, 1, 3, 4]], [0.25, 0.25, 0.75, 0.75])
+    assert (fill_hidden(pixels, np.zeros_like(alpha)) == 0.5).all()
+    assert fill_hidden(pixels, np.full_like(alpha, 1)) is pixels
+
+
+def test_the_network_sees_srgb_whatever_the_file_holds(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:
+    gamma = struct.pack(">4sIIH", b"curv", 0, 1, 256) + bytes(2)  # a linear profile with the primaries of sRGB
+    xyz = [(0.4360747, 0.2225045, 0.0139322), (0.3850649, 0.7168786, 0.0971045), (0.1430804, 0.0606169, 0.7141733)]
+    icc = rgb_profile(xyz, gamma)
+    seen = np.random.default_rng(0).integers(60, 200, (60, 80, 3), dtype=np.uint8).astype(np.float32) / 255
+    linear = np.where(seen <= 0.04045, seen / 12.92, ((seen + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    plain, wide = Canvas(quantise(seen, 16)), Canvas(quantise(linear, 16), Tags(icc=icc))
+    space = read_colour_space(icc)
+    assert space is not None
+    restored = Canvas(_both(pipeline, tokens, wide))
+    as_srgb = space.to_srgb(restored.pixels())
+    expected = Canvas(_both(pipeline, tokens, plain)).pixels()
+    assert np.abs(expected - plain.pixels()).mean() > 0.01
+    assert np.abs(as_srgb - expected).max() < 2 / 255
+
+
+def test_rows_that_are_done_are_not_read_again(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:
+    # In place: a second look at a restored row would restore it twice.
+    canvas = Canvas(np.random.default_rng(0).integers(0, 256, (500, 90, 3), dtype=np.uint8))
+    expected = quantise(restore_pixels(pipeline, canvas.pixels(), tokens, tile=128), 8)
+    np.testing.assert_array_equal(_both(pipeline, tokens, canvas, tile=128), expected)
+
+
+def test_neither_batches_nor_their_order_change_the_pixels(
+    pipeline: DefusionPipeline, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from defusion_cli.restore import pixels as module
+
+    picture = _picture(300, 500)
+    expected = restore_pixels(pipeline, picture, tokens, tile=128)
+    forwards = module.batches
+    monkeypatch.setattr(module, "batches", lambda tiles, most: reversed(list(forwards(tiles, most))))
+    np.testing.assert_array_equal(restore_pixels(pipeline, picture, tokens, tile=128), expected)
+    monkeypatch.setattr(module, "choose_batch", lambda *_: 3)
+    # Another batch may take another path through the convolutions of the library: documented as one in 4,096.
+    assert np.abs(restore_pixels(pipeline, picture, tokens, tile=128) - expected).max() < 1 / 4096
+
+
+@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory"])
+def test_short_memory_is_told_from_other_errors(message: str) -> None:
+    assert is_out_of_memory(RuntimeError(message)) and is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_tiles_shrink_when_memory_is_short_and_it_is_said_once(
+    pipeline: DefusionPipeline, tokens: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "in" / name, _picture(300, 700))
+    real, sizes = DefusionPipeline.damage, []
+
+    def hungry(self: DefusionPipeline, lq: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(max(lq.shape[2:]))
+        if sizes[-1] > 256 or len(sizes) == 7:  # once also in the middle of a picture
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return real(self, lq, *rest)
+
+    monkeypatch.setattr(DefusionPipeline, "damage", hungry)
+    said: list[str] = []
+    restorer = Restorer(pipeline, tokens, tile=512, say=said.append)
+    jobs = plan_jobs(tmp_path / "in", tmp_path / "out")
+    outcomes = restore_files(jobs, restorer, None, shrink=restorer.shrink)
+    assert [outcome.state for outcome in outcomes] == ["restored", "restored"]
+    assert [text.rpartition("of ")[2] for text in said] == ["384 px.", "256 px.", "128 px."]
+    monkeypatch.undo()
+    expected = quantise(restore_pixels(pipeline, read_pixels(jobs[1].source), tokens, tile=128), 8)
+    np.testing.assert_array_equal(quantise(read_pixels(jobs[1].target), 8), expected)
