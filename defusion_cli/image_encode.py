@@ -34,7 +34,7 @@ def encode(file: BinaryIO, samples: Samples, kind: str, tags: Tags, quality: int
     else:
         with one_large(*samples.shape[:2]):
             image = _as_pillow(samples, kind)
-            options = _options(kind, image, tags, quality, large)
+            options = _options(kind, tags, quality)
             image.save(file, kind, **{key: value for key, value in options.items() if value not in (None, b"")})
 
 
@@ -51,7 +51,7 @@ def _flat(samples: Samples) -> Samples:
     return np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples)
 
 
-def _options(kind: str, image: PilImage.Image, tags: Tags, quality: int, large: bool) -> dict[str, Any]:
+def _options(kind: str, tags: Tags, quality: int) -> dict[str, Any]:
     options: dict[str, Any] = {"exif": tags.exif or b"", "icc_profile": tags.icc, "dpi": tags.dpi}
     if kind == "JPEG":
         # Without "optimize": with it, Pillow (13) needs the whole file in one buffer, whose size it guesses from the

@@ -18,7 +18,8 @@ from PIL import UnidentifiedImageError, features
 from PIL.Image import DecompressionBombError
 
 from defusion_cli import image_decode, image_encode
-from defusion_cli.canvas import Canvas, Pixels, Samples, Tags, quantise
+from defusion_cli.canvas import Canvas, Samples, Tags, quantise
+from defusion_cli.canvas import Pixels as Pixels
 from defusion_cli.errors import DataError, DefusionError
 from defusion_cli.files import list_files, write_atomically
 

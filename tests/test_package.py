@@ -21,7 +21,7 @@ PACKAGES = ("defusion_cli", "degradations")
 # Import names whose distribution is called otherwise.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "PIL": "pillow"}
 # pyiqa is optional, guarded, and under a non-commercial licence.
-OPTIONAL = {"pyiqa", "scipy"}
+OPTIONAL = {"pyiqa", "scipy", "pillow_heif"}
 
 
 def _canonical(name: str) -> str:
