@@ -1,46 +1,103 @@
-"""What lies in examples/ works: the plugin of a third party, the photographs and their licence notes."""
+"""What lies in examples/ works: a third party's plugin in a fresh environment, the photographs, their licences."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import venv
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
 
+MOIRE = EXAMPLES / "defusion-plugin-moire"
+TINY = (
+    "steps=4", "phases=32x4", "synthesis.view_px=64", "synthesis.crops_per_view=2", "warmup=1", "workers=0",
+    "validate_every=4", "save_every=4", "instruction_slots=2", "backbone_options.widths=8,8",
+    "backbone_options.blocks=1,1", "backbone_options.condition_dim=16", "backbone_options.heads=2",
+)  # fmt: skip
+
+
+class Fresh:
+    """An environment into which one wheel is installed; torch and the like are lent by the one that runs the tests."""
+
+    def __init__(self, folder: Path, package: Path) -> None:
+        shutil.copytree(package, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+        subprocess.run([*build, str(folder / "source")], check=True, capture_output=True)
+        (self.wheel,) = folder.glob("*.whl")
+        venv.create(folder / "env", with_pip=False)
+        self.python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
+        (own,) = (folder / "env").rglob("site-packages")
+        lent = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+        lines = "".join(f"import site; site.addsitedir({path!r})\n" for path in [str(ROOT), *lent])
+        (own / "lent.pth").write_text(lines)
+        pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--no-index", str(self.wheel)], check=True, capture_output=True)
+
+    def run(self, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        return subprocess.run(
+            [str(self.python), "-m", *command], cwd=folder, env=environment, capture_output=True, text=True
+        )
+
+    def defusion(self, folder: Path, *arguments: str) -> str:
+        done = self.run(folder, "defusion_cli", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
 @pytest.fixture(scope="module")
-def plugin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example plugin, installed into a folder of its own."""
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    source = folder / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "defusion_banding.py"):
-        (source / name).write_bytes((EXAMPLES / "plugin-banding" / name).read_bytes())
-    subprocess.run([*command, "--target", str(folder / "lib"), str(source)], check=True, capture_output=True)
-    return folder / "lib"
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
+    """The example plugin, installed as a wheel."""
+    return Fresh(tmp_path_factory.mktemp("fresh"), MOIRE)
 
 
-def _run(plugin_folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(plugin_folder)}
-    return subprocess.run(
-        [sys.executable, "-m", *command], env=environment, cwd=EXAMPLES, capture_output=True, text=True
-    )
+def test_the_wheel_holds_the_plugin_and_nothing_else(fresh: Fresh) -> None:
+    names = {name for name in zipfile.ZipFile(fresh.wheel).namelist() if ".dist-info/" not in name}
+    assert names == {"defusion_plugin_moire.py"}
 
 
-def test_an_installed_plugin_is_listed(plugin_folder: Path) -> None:
-    done = _run(plugin_folder, "defusion_cli", "degrade", "--list")
-    assert done.returncode == 0, done.stderr
-    assert "banding" in done.stdout
+def test_the_plugin_passes_its_own_test(fresh: Fresh) -> None:
+    done = fresh.run(EXAMPLES, "pytest", "-q", "-p", "no:cacheprovider", str(MOIRE / "tests"))
+    assert done.returncode == 0, done.stdout
+    assert fresh.defusion(EXAMPLES, "plugin", "check", "moire").startswith("moire keeps the contract: defusion-plugin")
 
 
-def test_the_plugin_passes_its_own_test(plugin_folder: Path) -> None:
-    done = _run(plugin_folder, "pytest", "-q", "-p", "no:cacheprovider", "plugin-banding/test_banding.py")
+def test_every_command_knows_an_installed_plugin(fresh: Fresh, tmp_path: Path) -> None:
+    listed = json.loads(fresh.defusion(tmp_path, "degrade", "--list", "--json"))
+    (row,) = [row for row in listed["degradations"] if row["id"] == "moire"]
+    assert (row["distribution"], row["distribution_version"]) == ("defusion-plugin-moire", "1.0.0")
+    fresh.defusion(tmp_path, "make-ground", "--plugin", "moire", "--size", "64", "grounds")
+    residual = np.load(tmp_path / "grounds/ground-0000-instruction.npy")
+    assert np.abs(residual).max() > 0.01
+    photos = str(EXAMPLES / "clean")
+    settings = [word for setting in TINY for word in ("--set", setting)]
+    options = ["--data", photos, "--val", photos, "--plugin", "moire", "--plugin", "rain", "--out", "run"]
+    model = tmp_path / fresh.defusion(tmp_path, "train", *options, *settings).strip().splitlines()[-1]
+    assert (model / "model_index.json").is_file()
+    photo = str(EXAMPLES / "clean/cat.jpg")
+    fresh.defusion(tmp_path, "degrade", photo, "bad", "--plugin", "moire")
+    fresh.defusion(tmp_path, "restore", "bad", "good", "--degradation", "moire", "--model", str(model))
+    assert (tmp_path / "good/cat.png").is_file()
+
+
+def test_a_new_plugin_is_a_package_that_installs_and_keeps_the_contract(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "defusion_cli", "plugin", "new", "rolling-shutter", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    package = tmp_path / "defusion-plugin-rolling-shutter"
+    (tmp_path / "fresh").mkdir()
+    fresh = Fresh(tmp_path / "fresh", package)
+    assert "rolling-shutter" in fresh.defusion(tmp_path, "degrade", "--list")
+    done = fresh.run(package, "pytest", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
 
 

@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "Train the degradation diffusion model.",
     "restore": "Take rain, snow, haze, blur or noise out of photographs.",
     "data": "Check folders of data sets, and list those that are known.",
+    "plugin": "Begin a degradation of your own, or check one.",
     "score": "Compare restored photographs with the true ones.",
 }
 """What each subcommand does, in one line, in the order of use."""
