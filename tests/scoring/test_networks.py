@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +19,8 @@ from defusion_cli.errors import DataError, DefusionError, UsageError
 from defusion_cli.images import write_image
 from defusion_cli.scoring import engine
 from defusion_cli.scoring.fid import Inception, Statistics, frechet_distance, small_sample_warning
+
+WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
 
 
 def lpips_by_the_book(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -52,6 +57,26 @@ def test_lpips_needs_no_network_and_keeps_to_its_definition(lpips, photo, rng, c
     assert all(0.02 < value < 1.5 for value in expected)
     assert engine.run_metric(lpips, [photo], [photo]) == pytest.approx([0], abs=1e-7)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
+def test_lpips_is_that_of_the_lpips_package(lpips, photo, rng):
+    """The package's code and linear heads, with the backbone that we ship: its own would come from the network."""
+    from lpips import LPIPS
+
+    theirs = LPIPS(net="alex", pnet_rand=True, verbose=False)
+    shipped = load_file(engine.LPIPS_ALEX)
+    for name, tensor in theirs.net.state_dict().items():
+        tensor.copy_(shipped[f"features.{name.split('.', 1)[1]}"])
+    for number, head in enumerate(theirs.lins):
+        assert torch.equal(head.model[1].weight, shipped[f"lin{number}.weight"]), "the heads of version 0.1"
+    worse = [np.clip(photo + rng.normal(0, sigma, photo.shape), 0, 1).astype(np.float32) for sigma in (0.02, 0.1, 0.3)]
+    worse += [np.roll(photo, 3, axis=1), np.zeros_like(photo), photo]
+    tensors = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in (*worse, photo)]
+    with torch.no_grad():
+        expected = [theirs(tensor, tensors[-1], normalize=True).item() for tensor in tensors[:-1]]
+    assert engine.run_metric(lpips, worse, [photo] * len(worse)) == pytest.approx(expected, abs=1e-5)
+    assert expected[2] > 0.3
 
 
 def test_lpips_grows_with_damage(lpips, photo, rng):
@@ -147,7 +172,7 @@ def inception_home(tmp_path_factory):
         for name, value in network.state_dict().items()
     }
     folder = tmp_path_factory.mktemp("pyiqa")
-    torch.save(state, folder / "pt_inception-2015-12-05-6726825d.pth")
+    torch.save(state, folder / WEIGHTS)
     return folder
 
 
@@ -196,6 +221,56 @@ def test_statistics_are_cached_by_content(inception_weights, pictures, tmp_path)
     os.remove(moved[0])
     inception.statistics(moved[1:], True, lambda: None)
     assert len(list(cache.glob("*.npz"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:UserWarning", "ignore:Matrix is singular")
+def test_the_command_gives_the_fid_of_pytorch_fid_and_of_pyiqa(inception_home, inception_weights, tmp_path, photo, rng):
+    """One set of weights, three programs, from files to the distance.
+
+    Features agree to the precision of single floats. What is left of the difference is theirs: the general matrix root
+    of a singular product, which `frechet_distance` avoids; on equal features ours is exact (see above).
+    """
+    import pyiqa
+    from pytorch_fid.fid_score import calculate_frechet_distance, get_activations
+    from pytorch_fid.inception import InceptionV3
+
+    for index in range(6):
+        clean = np.roll(photo, 25 * index, axis=1)
+        write_image(tmp_path / f"ref/{index}.png", clean)
+        write_image(tmp_path / f"out/{index}.png", np.clip(clean + rng.normal(0, 0.1, clean.shape), 0, 1))
+    folders = [tmp_path / "out", tmp_path / "ref"]
+    home = tmp_path / "torch"
+    for name in ("pyiqa", "checkpoints"):
+        (home / "hub" / name).mkdir(parents=True)
+        (home / "hub" / name / WEIGHTS).symlink_to(inception_home / WEIGHTS)
+    command = [
+        sys.executable,
+        "-m",
+        "defusion_cli",
+        "score",
+        "--metrics",
+        "fid-legacy,fid",
+        "--json",
+        *map(str, folders),
+    ]
+    done = subprocess.run(command, env={**os.environ, "TORCH_HOME": str(home)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "N = 6 pictures is biased upwards" in done.stderr
+    figures = json.loads(done.stdout)["metrics"]
+    ours = figures["fid-legacy"]["mean"]
+    assert (figures["fid-legacy"]["n"], figures["fid-legacy"]["mode"]) == (6, "legacy_pytorch")
+
+    torch.hub.set_dir(str(home / "hub"))
+    network = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
+    features = [get_activations(sorted(folder.iterdir()), network, 6, 2048, "cpu", 0) for folder in folders]
+    moments = [Statistics(f.mean(axis=0), np.cov(f, rowvar=False), len(f)) for f in features]
+    assert ours == pytest.approx(frechet_distance(*moments), rel=1e-6)
+    theirs = calculate_frechet_distance(moments[0].mean, moments[0].covariance, moments[1].mean, moments[1].covariance)
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    metric = pyiqa.create_metric("fid", device=torch.device("cpu"))
+    options = {"mode": "legacy_pytorch", "num_workers": 0, "verbose": False}
+    assert ours == pytest.approx(float(metric(*map(str, folders), **options)), rel=1e-5)
 
 
 def test_fid_of_one_picture_and_of_a_broken_one(inception_weights, pictures):
