@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 import socket
@@ -115,6 +116,27 @@ def quiet() -> Iterator[None]:
     """Hold back what pyiqa prints."""
     with _quiet(_Listener()):
         yield
+
+
+@contextlib.contextmanager
+def old_sqrtm() -> Iterator[None]:
+    """SciPy's matrix root with the argument ``disp``, which pyiqa passes and SciPy 1.18 no longer takes."""
+    import scipy.linalg
+
+    root = scipy.linalg.sqrtm
+    if "disp" in inspect.signature(root).parameters:
+        yield
+        return
+
+    def sqrtm(matrix: Any, disp: bool = True) -> Any:
+        found = root(matrix)
+        return found if disp else (found, 0.0)
+
+    scipy.linalg.sqrtm = sqrtm
+    try:
+        yield
+    finally:
+        scipy.linalg.sqrtm = root
 
 
 def _batch(images: Sequence[NDArray[Any]]) -> Any:

@@ -83,5 +83,5 @@ def _by_folder(pictures: Sequence[Path], refs: Sequence[Path], scorer: SetScorer
             for index, file in enumerate(files):
                 os.symlink(file.resolve(), folder / f"{index:06d}{file.suffix}")
             folders.append(str(folder))
-        with engine.quiet():
+        with engine.quiet(), engine.old_sqrtm():
             return float(scorer.network(*folders[: 2 if scorer.metric.needs_reference else 1], num_workers=0))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalikes import BITS, COUNTS, TREES, lists, touch, write_set
+from lookalikes import BITS, COUNTS, SIDD_DIR, TREES, lists, touch, write_set
 from typer.testing import CliRunner
 
 from defusion_cli.app import app
@@ -146,6 +146,24 @@ def test_seed90_gives_the_numbers_of_the_supplement(root):
     assert (counts["train"], counts["test"]) == ((49, 49), (6, 6))
 
 
+SIDD_SCENES = (28, 15, 15, 15, 19, 19, 20, 20, 6, 3)  # instances of the ten scenes in SIDD Medium
+
+
+def test_seed90_of_sidd_is_as_near_as_whole_scenes_come(root):
+    scenes = [scene for scene, count in enumerate(SIDD_SCENES, 1) for _ in range(count)]
+    names = [SIDD_DIR.format(number, scene, kind, shot) for number, scene in enumerate(scenes, 1)
+             for kind in ("NOISY", "GT") for shot in ("010", "011")]  # fmt: skip
+    touch(root, names)
+    report = check(root, split="seed90")[0]
+    counts = {row.name: (row.pairs, row.supplement) for row in report.rows}
+    assert (counts["train"], counts["test"]) == ((290, 288), (30, 32))
+    sums = {0}
+    for count in SIDD_SCENES:
+        sums |= {each + count for each in sums}
+    assert 16 not in sums and 15 in sums
+    assert any("no choice of whole scenes" in line for line in report.remarks)
+
+
 def test_a_list_is_a_split(root):
     touch(root, TREES["gopro"])
     (root / "mine.txt").write_text("# these\ntest/GOPR0384_11_00/blur_gamma/000048.png\n000047.png\n")
@@ -172,6 +190,17 @@ def test_ots_leaves_out_the_scenes_of_sots(root):
     assert {p.fields["id"] for p in load(Selection(dataset("reside-ots")), root)[1]} == {"2040"}
     remarks = " ".join(r for report in check(root) for r in report.remarks)
     assert "4 pairs show scenes of RESIDE SOTS outdoor" in remarks
+
+
+def test_pictures_of_raindrop_a_are_found_in_b(root):
+    """By content: test_b is JPEG, and here its numbers differ, too."""
+    write_set(root, "raindrop")
+    for side, what in (("data", "rain"), ("gt", "clean")):
+        pixels = read_image(root / f"test_a/test_a/{side}/0_{what}.png").pixels
+        write_image(root / f"test_b/{side}/7_{what}.jpg", pixels)
+    remarks = check(root, watch=lambda done: None)[0].remarks
+    expected = "1 of the 2 pictures of raindrop.a are in .b, too: test_a/test_a/gt/0_clean.png is test_b/gt/7_clean.jpg"
+    assert expected in remarks
 
 
 def test_orphans_and_a_misnamed_folder_are_named_with_the_fix(root):

@@ -156,6 +156,25 @@ def test_the_distance_does_without_scipys_root(rng, monkeypatch):
     assert frechet_distance(statistics(rng, 50), statistics(rng, 50, offset=1)) > 0
 
 
+def test_pyiqas_own_distance_works_without_the_argument(rng, monkeypatch):
+    """pyiqa computes ``sfid`` and its like itself, with ``disp=False``."""
+    from pyiqa.archs.fid_arch import frechet_distance as pyiqas
+
+    root = scipy.linalg.sqrtm
+    a, b = statistics(rng, 60), statistics(rng, 60, offset=0.5)
+
+    def of_scipy_1_18(A):
+        return root(A)
+
+    monkeypatch.setattr(scipy.linalg, "sqrtm", of_scipy_1_18)
+    moments = a.mean, a.covariance, b.mean, b.covariance
+    with pytest.raises(TypeError, match="disp"):
+        pyiqas(*moments)
+    with engine.old_sqrtm():
+        assert pyiqas(*moments) == pytest.approx(frechet_distance(a, b), rel=1e-9)
+    assert scipy.linalg.sqrtm is of_scipy_1_18
+
+
 def test_few_pictures_are_warned_of():
     assert small_sample_warning(2048) is None
     warning = small_sample_warning(76)

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image as PilImage
 
 from defusion_cli.data.adapters.advice import advise, layouts_text
+from defusion_cli.data.adapters.overlap import same_pictures
 from defusion_cli.data.adapters.pairing import Found, Pair, Tree, find
 from defusion_cli.data.adapters.registry import DATASETS, drop_scenes
 from defusion_cli.data.adapters.spec import DatasetSpec
@@ -151,6 +152,8 @@ def _report(found: Found, split: str, watch: Watch | None) -> Report:
         report.problems.append(error.failed)
         report.advice += [error.fix] if error.fix else []
     report.advice += advise(found) + _missing(report)
+    if watch is not None:
+        report.remarks += _nested(found)
     report.remarks += [*_overlaps(found), *spec.overlaps, *spec.notes]
     return report
 
@@ -226,6 +229,20 @@ def _overlaps(found: Found) -> list[str]:
     return [
         f"{len(found.pairs) - len(left)} pairs show scenes of {other}, which is here, too; training leaves them out"
     ]
+
+
+def _nested(found: Found) -> list[str]:
+    """How much of one subset is in the other, by the clean pictures themselves."""
+    if found.spec.nested_subsets is None:
+        return []
+    names = found.spec.nested_subsets
+    sides = [sorted({pair.clean for pair in found.pairs if pair.subset == name}) for name in names]
+    if not all(sides):
+        return []
+    same = same_pictures(*sides)
+    text = f"{len(same)} of the {len(sides[0])} pictures of {found.spec.id}.{names[0]} are in .{names[1]}, too"
+    example = f": {_short(same[0][0], found.tree.root)} is {_short(same[0][1], found.tree.root)}" if same else ""
+    return [f"{text}{example}"]
 
 
 def _size_problems(found: Found, watch: Watch) -> list[str]:

@@ -21,6 +21,7 @@ RAINDROP = DatasetSpec(
     citation="Qian, Tan, Yang, Su, Liu: Attentive generative adversarial network for raindrop removal from a single "
     "image, CVPR 2018",
     source="https://github.com/rui1996/DeRaindrop",
+    nested_subsets=("a", "b"),
     overlaps=(
         "test_a is a part of test_b, as its authors write: the supplement's 307 = 58 + 249 counts 58 pictures twice. "
         "Score raindrop.a and raindrop.b separately.",

@@ -182,6 +182,8 @@ class DatasetSpec:
         The clean pictures are larger: their centre, cut to the size of the damaged one, is the twin.
     drop_scenes_of
         A set with scenes in common that must not be trained on: id of that set.
+    nested_subsets
+        Two subsets, the first of which is said to be a part of the second.
     overlaps, notes
         What a reader of figures has to know.
     """
@@ -203,6 +205,7 @@ class DatasetSpec:
     part_of: Callable[[Fields], str] | None = None
     centre_crop: bool = False
     drop_scenes_of: str = ""
+    nested_subsets: tuple[str, str] | None = None
     overlaps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
