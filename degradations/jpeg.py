@@ -34,6 +34,7 @@ _SUBSAMPLING = {
 }
 _NOT_ENCODED = 100
 _MILDEST, _WORST = 95, 5
+_TWICE_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _save_and_load(picture: NDArray[np.uint8], quality: int, subsampling: str) -
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, _SUBSAMPLING[subsampling]]
     encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1]
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded), np.uint8)
 
 
 class Jpeg(Degradation[JpegParams]):
@@ -71,27 +72,33 @@ class Jpeg(Degradation[JpegParams]):
         Of two saves the worse one has the quality that `severity` asks for, and either may be the first.
         """
         worse = round(_MILDEST * (_WORST / _MILDEST) ** severity_or_draw(rng, severity))
-        subsampling = str(rng.choice(list(_SUBSAMPLING), p=(0.25, 0.1, 0.65)))
-        better = int(rng.integers(worse, _MILDEST, endpoint=True))
-        shift_x, shift_y = (int(s) for s in rng.integers(8, size=2))
-        twice, worse_first = rng.random(2) < (0.25, 0.5)
-        if not twice:
+        chroma, better_draw, column, row, twice, worse_first = rng.random(6).tolist()
+        subsampling = "4:2:0" if chroma < 0.65 else "4:4:4" if chroma < 0.9 else "4:2:2"
+        if twice >= _TWICE_SHARE:
             return JpegParams(worse, subsampling)
-        first, last = (worse, better) if worse_first else (better, worse)
-        return JpegParams(last, subsampling, first, shift_x, shift_y)
+        better = worse + int(better_draw * (_MILDEST + 1 - worse))
+        first, last = (worse, better) if worse_first < 0.5 else (better, worse)
+        return JpegParams(last, subsampling, first, int(8 * column), int(8 * row))
 
     def apply(self, image: Image, params: JpegParams, rng: np.random.Generator, scene: Scene | None = None) -> Image:
         """The picture as it comes back from the file; draws nothing from `rng`."""
         if params.quality == params.first_quality == _NOT_ENCODED:
             return image.copy()
         picture = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=255.0)  # rounds and saturates
+        return np.multiply(self.apply_8bit(picture, params, rng, scene), np.float32(1 / 255), dtype=np.float32)
+
+    def apply_8bit(
+        self, picture: NDArray[np.uint8], params: JpegParams, rng: np.random.Generator, scene: Scene | None = None
+    ) -> NDArray[np.uint8]:
+        """The 8-bit picture as it comes back from the file."""
+        if params.quality == params.first_quality == _NOT_ENCODED:
+            return picture.copy()
         if params.first_quality != _NOT_ENCODED:
             # A larger picture was saved first and then cropped: its margin repeats our edge.
             x, y = params.shift_x, params.shift_y
             larger = cv2.copyMakeBorder(picture, y, 0, x, 0, cv2.BORDER_REPLICATE)
             picture = _save_and_load(larger, params.first_quality, params.subsampling)[y:, x:]
-        picture = _save_and_load(picture, params.quality, params.subsampling)
-        return np.multiply(picture, np.float32(1 / 255), dtype=np.float32)
+        return _save_and_load(picture, params.quality, params.subsampling)
 
     def neutral(self) -> JpegParams:
         """Quality 100, which stands for no encoding at all."""

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, cat, stack
 from torch.utils.data import DataLoader, Dataset
 
+from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.data.synthesis import View, ViewMaker
 
 
@@ -31,6 +32,7 @@ class _Views(Dataset[tuple[int, View]]):
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[int, View]:
         cv2.setNumThreads(1)  # workers share the cores with the training itself
+        keep_freed_memory()
         step, number = index
         return number, self.maker.draw(np.random.default_rng([self.seed, step, number]), self.crop_at(step))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 
+from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.degrade.manifest import Entry, Ledger, versions
 from defusion_cli.degrade.plan import Item, Task
 from defusion_cli.errors import DataError, DefusionError
@@ -95,6 +96,7 @@ def run_tasks(
     try:
         with patient_interrupt() as stop:
             if jobs == 1 or len(tasks) == 1:
+                keep_freed_memory()
                 for job in work:
                     take(_work(job))
                     stop.raise_if_asked()
@@ -138,6 +140,7 @@ def _start_worker() -> None:
     # Ctrl-C reaches every process of the terminal; the parent alone decides, and lets workers finish their picture.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+    keep_freed_memory()
 
 
 def _work(job: _Job) -> list[Outcome]:

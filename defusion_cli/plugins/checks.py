@@ -38,7 +38,7 @@ def check_degradation(plugin: Degradation[Any], seed: int = 0) -> None:
     """Raise `PluginError` at the first promise of the contract that `plugin` breaks.
 
     Checks names and parameters, JSON round trip, purity, determinism per seed, shape, dtype, range and
-    finiteness, identity of the neutral parameters, that draws do not depend on pixel values, the instruction,
+    finiteness, the 8-bit form, identity of the neutral parameters, that draws do not depend on pixel values, the instruction,
     and that severity is monotone on average.
     """
     _require(
@@ -77,6 +77,11 @@ def check_degradation(plugin: Degradation[Any], seed: int = 0) -> None:
         _require(state == other_state, plugin, "what apply draws from rng must not depend on pixel values.")
         residual = plugin.instruction(first, params, np.random.default_rng(draw))
         _require(np.allclose(residual, out - first, atol=1e-6), plugin, "the instruction must be apply(g) − g.")
+
+        picture = np.rint(first * 255).astype(np.uint8)
+        eight_bit = plugin.apply_8bit(picture, params, np.random.default_rng(draw))
+        exact, _ = _apply(plugin, np.multiply(picture, np.float32(1 / 255), dtype=np.float32), params, draw)
+        _require(np.array_equal(eight_bit, np.rint(exact * 255)), plugin, "apply_8bit must be apply, rounded.")
 
     same, _ = _apply(plugin, first, plugin.neutral(), 0)
     _require(bool(np.abs(same - first).max() < 1e-3), plugin, "neutral() must leave the picture as it is.")

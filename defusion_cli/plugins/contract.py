@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,6 +103,16 @@ class Degradation(ABC, Generic[P]):
     def needs_depth(self, params: P) -> bool:
         """Whether `apply` would look at the depth map with these parameters; estimating one costs time."""
         return self.uses_depth
+
+    def apply_8bit(
+        self, picture: NDArray[np.uint8], params: P, rng: np.random.Generator, scene: Scene | None = None
+    ) -> NDArray[np.uint8]:
+        """`apply` for pictures of 8 bits, H×W×3: the same, rounded.
+
+        A plugin that works on 8 bits anyway may override it and save the conversions.
+        """
+        image = np.multiply(picture, np.float32(1 / 255), dtype=np.float32)
+        return np.asarray(cv2.convertScaleAbs(self.apply(image, params, rng, scene), alpha=255.0), np.uint8)
 
     def instruction(self, ground: Image, params: P, rng: np.random.Generator) -> NDArray[np.float32]:
         """The visual instruction v = D(g) − g, H×W×3 in [−1, 1] (Defusion, supplement section 6)."""
