@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYIQA := pyiqa>=0.1.16,<0.2
+IMAGECORRUPTIONS := imagecorruptions==1.1.2
 
 .PHONY: demo setup test lint type bench docs check gallery help
 
@@ -28,8 +29,8 @@ lint: $(VENV)/.tested ## Style, docstrings and import contracts.
 type: $(VENV)/.tested ## Static types.
 	$(BIN)/mypy
 
-bench: $(VENV)/.tested ## Time every degradation plugin on one thread.
-	$(BIN)/python tests/benchmarks/bench_plugins.py
+bench: $(VENV)/.benched ## Speed beside other libraries, into docs/speed.md and docs/speed.json.
+	$(BIN)/python tests/benchmarks/bench_synthesis.py --json docs/speed.json --markdown docs/speed.md
 
 docs: $(VENV)/.tested ## Write the pages in docs/ from the code.
 	$(BIN)/python docs/make_docs.py
@@ -54,3 +55,9 @@ $(VENV)/.tested: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[dev]'
 	$(PIP) install --no-deps '$(PYIQA)'
 	touch $@ $(VENV)/.installed
+
+# imagecorruptions without its dependencies, see the extra "bench" in pyproject.toml.
+$(VENV)/.benched: pyproject.toml | $(VENV)/.tested
+	$(PIP) install --editable '.[bench]'
+	$(PIP) install --no-deps '$(IMAGECORRUPTIONS)'
+	touch $@

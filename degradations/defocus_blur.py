@@ -82,6 +82,7 @@ class DefocusBlur(Degradation[DefocusBlurParams]):
     """A lens that is focused somewhere else."""
 
     id = "defocus-blur"
+    version = "2"
     summary = "Defocus through a round or polygonal aperture, in linear light, with bright highlights"
     position = Position.SCENE
     Params = DefocusBlurParams

@@ -51,6 +51,7 @@ class Haze(Degradation[HazeParams]):
     """Scattering by mist or smoke between the scene and the lens."""
 
     id = "haze"
+    version = "2"
     summary = "haze or fog that thickens with distance"
     position = Position.WATER
     Params = HazeParams

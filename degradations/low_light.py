@@ -63,6 +63,7 @@ class LowLight(Degradation[LowLightParams]):
     """Underexposure with the photon and read noise of what light is left."""
 
     id = "low-light"
+    version = "2"
     summary = "a photograph taken with too little light: dark, noisy, off in colour"
     position = Position.EXPOSURE
     Params = LowLightParams

@@ -108,6 +108,7 @@ class MotionBlur(Degradation[MotionBlurParams]):
     """A camera that shakes or pans."""
 
     id = "motion-blur"
+    version = "2"
     summary = "Camera shake or a straight pan, in linear light, with trails of lamps"
     position = Position.SCENE
     Params = MotionBlurParams

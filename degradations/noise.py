@@ -127,6 +127,7 @@ class Noise(Degradation[NoiseParams]):
     """White Gaussian noise, or Poisson–Gaussian noise through a camera's processing."""
 
     id = "noise"
+    version = "2"
     summary = "Gaussian noise of given sigma or variance, or photon and read noise through a camera pipeline"
     position = Position.SENSOR
     Params = NoiseParams

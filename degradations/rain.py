@@ -65,6 +65,7 @@ class Rain(Degradation[RainParams]):
     """Rain streaks by distance, one or several directions, and veil."""
 
     id = "rain"
+    version = "2"
     summary = "Rain streaks at several depths, with the mist of heavy rain."
     position = Position.PRECIPITATION
     Params = RainParams

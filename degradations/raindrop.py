@@ -30,7 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defusion_cli.plugins import Degradation, Image, Position, Scene, param, severity_or_draw
-from defusion_cli.plugins.kernels import blur, fractal_noise, linear_to_srgb, srgb_to_linear
+from defusion_cli.plugins.kernels import (
+    blur,
+    fractal_noise,
+    linear_to_srgb,
+    linear_to_srgb_8bit,
+    srgb_8bit_to_linear,
+    srgb_to_linear,
+)
 
 _EDGE = 0.06
 """Metaball level at which the water ends. Low, so that only drops that touch flow together."""
@@ -38,6 +45,9 @@ _SUPPORT = float(1.0 / np.sqrt(1.0 - np.sqrt(_EDGE)))
 """Reach of the kernel over the radius of a drop, which makes a lone drop end at its radius."""
 _OCCUPIED = 0.6
 """Share of the cells of a jittered grid that hold a drop: real drops have swallowed their nearest neighbours."""
+
+_SAMPLES = 20_000
+"""Pixels of drops computed at a time, few enough to stay in the processor's cache."""
 
 Field = NDArray[np.float32]
 
@@ -71,6 +81,7 @@ class Raindrop(Degradation[RaindropParams]):
     """Drops of water on the lens or on a window in front of it."""
 
     id = "raindrop"
+    version = "2"
     summary = "drops of water on the lens, showing the scene upside down"
     position = Position.LENS
     Params = RaindropParams
@@ -102,25 +113,42 @@ class Raindrop(Degradation[RaindropParams]):
         """`image` seen through the wet glass."""
         if params.density <= 0 and params.film <= 0:
             return image.copy()
-        h, w = image.shape[:2]
-        # Drops are smooth inside; only their outline needs full resolution, and gets it from the smooth field.
-        step = 2 if params.radius_px >= 4 and min(h, w) >= 16 else 1
+        return linear_to_srgb(self._wet(srgb_to_linear(image), params, rng))
+
+    def apply_8bit(
+        self, picture: NDArray[np.uint8], params: RaindropParams, rng: np.random.Generator, scene: Scene | None = None
+    ) -> NDArray[np.uint8]:
+        """`picture` seen through the wet glass."""
+        if params.density <= 0 and params.film <= 0:
+            return picture.copy()
+        return linear_to_srgb_8bit(self._wet(srgb_8bit_to_linear(picture), params, rng))
+
+    def neutral(self) -> RaindropParams:
+        """Dry glass."""
+        return RaindropParams(density=0.0)
+
+    def _wet(self, light: Image, params: RaindropParams, rng: np.random.Generator) -> Image:
+        """Linear light of the picture to that behind the glass."""
+        h, w = light.shape[:2]
+        step = _grid_step(params.radius_px, min(h, w))
         water = _metaballs((-(-h // step), -(-w // step)), params, rng, step)
-        light = srgb_to_linear(image)
         shrunk = 4 if min(h, w) >= 64 else 1
         background = cv2.resize(light, (-(-w // shrunk), -(-h // shrunk)), interpolation=cv2.INTER_AREA)
         background = blur(background, max(0.25 * params.shrink, 1.0) * 2 / shrunk)
         sky = _sky_light(background, rng)
         seen = _refracted(background, step / shrunk, water, params, sky)
-        seen = cv2.add(seen, _thrice(_sun(water, params, rng)))
-        film = _film((-(-h // step), -(-w // step)), params, rng)
-        cover, glow = _drop_layer((h, w), water.level, seen, (film, sky), params)
-        through = cv2.multiply(light, _thrice(1.0 - cover))
-        return linear_to_srgb(cv2.add(through, glow, through))
+        seen = cv2.add(seen, _thrice(_sun(water, params, rng)), seen)
+        film = _film(water.level.shape, params, rng)
+        glow, cover = _drop_layer((h, w), water.level, seen, (film, sky), params)
+        cv2.accumulateProduct(light, _thrice(1.0 - cover), glow)
+        return glow
 
-    def neutral(self) -> RaindropParams:
-        """Dry glass."""
-        return RaindropParams(density=0.0)
+
+def _grid_step(radius_px: float, shorter_side: int) -> int:
+    """Pixels of the picture to one of the drops' grid: drops are smooth inside, and so is the field that ends them."""
+    if shorter_side < 16 or radius_px < 4:
+        return 1
+    return 2 if radius_px < 12 else 4
 
 
 def _draw_drops(shape: tuple[int, int], params: RaindropParams, rng: np.random.Generator, step: int) -> Field:
@@ -144,40 +172,42 @@ def _draw_drops(shape: tuple[int, int], params: RaindropParams, rng: np.random.G
 
 def _metaballs(shape: tuple[int, int], params: RaindropParams, rng: np.random.Generator, step: int) -> _Water:
     """All drops on one grid; where several overlap, offsets and radii are averaged by their kernels."""
-    h, w = shape
     drops = _draw_drops(shape, params, rng, step)
-    sums = np.zeros((4, h, w), np.float32)
-    # Some thousand drops at a time, lest a large photo need gigabytes.
-    for start in range(0, len(drops), 4096):
-        sums += _kernel_sums(shape, drops[start : start + 4096], params.stretch)
+    drops = drops[np.argsort(drops[:, 2])]  # by size, so that boxes fit their drops
+    sums = np.zeros((4, *shape), np.float32)
+    start = 0
+    while start < len(drops):
+        box = (2.0 * _SUPPORT * drops[start, 2] + 3.0) ** 2
+        end = start + max(int(_SAMPLES / box), 1)
+        _add_kernels(sums, drops[start : min(end, start + 1 + len(drops) // 6)], params.stretch)
+        start = min(end, start + 1 + len(drops) // 6)
     # Surface tension is never even: an outline that wanders a little.
     wander = fractal_noise(shape, rng, max(1.2 * params.radius_px / step, 2.0), octaves=2)
+    wander *= np.float32(0.25)
+    wander += 1
     u, v, radius = sums[1:] / np.maximum(sums[0], np.float32(1e-6))
-    return _Water(sums[0] * (1.0 + 0.25 * wander), u, v, radius)
+    return _Water(np.multiply(sums[0], wander, out=wander), u, v, radius)
 
 
-def _kernel_sums(shape: tuple[int, int], drops: Field, stretch: float) -> Field:
-    """Sums over `drops` of w, w u, w v and w r, 4×H×W."""
-    h, w = shape
-    x0, y0, r = drops.T
-    # All pixels near all drops at once: drop after drop, each with its own bounding box.
-    below = np.ceil(r * _SUPPORT).astype(np.int64) + 1
-    above = np.ceil(r * _SUPPORT * np.float32(stretch)).astype(np.int64) + 1
-    width = 2 * below + 1
-    area = width * (above + below + 1)
-    owner = np.repeat(np.arange(len(drops)), area)
-    rows, cols = np.divmod(np.arange(len(owner)) - np.repeat(np.cumsum(area) - area, area), width[owner])
-    x = cols + (np.floor(x0).astype(np.int64) - below)[owner]
-    y = rows + (np.floor(y0).astype(np.int64) - above)[owner]
-    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
-    owner, x, y = owner[inside], x[inside], y[inside]
-    u = (x - x0[owner]) / r[owner]
-    v = (y - y0[owner]) / r[owner]
-    v = np.where(v < 0, v / np.float32(stretch), v)
-    weight = np.maximum(1.0 - (u * u + v * v) / np.float32(_SUPPORT**2), 0.0) ** 2
-    index = y * w + x
-    sums = [np.bincount(index, weight * value, minlength=h * w) for value in (1.0, u, v, r[owner])]
-    return np.stack(sums).reshape(4, h, w).astype(np.float32)
+def _add_kernels(sums: Field, drops: Field, stretch: float) -> None:
+    """Add w, w u, w v and w r of `drops` (N×3, about one size) to `sums`, 4×H×W."""
+    h, w = sums.shape[1:]
+    x0, y0, r = (column[:, None, None] for column in drops.T)
+    largest = float(r.max()) * _SUPPORT
+    below, above = int(largest) + 1, int(largest * stretch) + 1
+    columns, rows = np.rint(x0) + np.arange(-below, below + 1), np.rint(y0) + np.arange(-above, below + 1)[:, None]
+    u, v = ((columns - x0) / r).astype(np.float32), ((rows - y0) / r).astype(np.float32)
+    v[v < 0] /= np.float32(stretch)
+    weight = u * u + v * v
+    weight *= np.float32(-1 / _SUPPORT**2)
+    weight += 1
+    # What lies outside the picture is put on its edge with no weight.
+    weight *= ((columns >= 0) & (columns < w)) & ((rows >= 0) & (rows < h))
+    np.maximum(weight, 0, out=weight)
+    weight *= weight
+    index = (np.clip(rows, 0, h - 1) * w + np.clip(columns, 0, w - 1)).astype(np.intp).reshape(-1)
+    for total, value in zip(sums, (weight, weight * u, weight * v, weight * r), strict=True):
+        np.add.at(total.reshape(-1), index, value.reshape(-1))
 
 
 def _thrice(field: Field) -> Image:
@@ -189,20 +219,17 @@ def _refracted(background: Image, scale: float, water: _Water, params: RaindropP
     """Light seen through the water; `scale` is the size of `background` over that of the drops' grid."""
     _, u, v, radius = water
     rho2 = np.minimum(u * u + v * v, 1.0)
-    reach = (1.0 + np.float32(params.shrink) / np.sqrt(1.0 - 0.6 * rho2)) * radius
-    y, x = np.mgrid[0 : u.shape[0], 0 : u.shape[1]].astype(np.float32)
-    seen = cv2.remap(
-        background,
-        (x - u * reach) * np.float32(scale),
-        (y - v * reach) * np.float32(scale),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
-    rim = 1.0 - np.float32(params.rim) * rho2**3
-    beyond = np.float32(params.sky) * np.clip(0.45 + 0.55 * v, 0.0, 1.0)
-    seen = cv2.multiply(seen, _thrice(rim * (1.0 - beyond)))
-    beyond *= rim
-    return cv2.add(seen, cv2.merge([beyond * value for value in sky]))
+    reach = np.float32(-scale * params.shrink) / np.sqrt(1.0 - np.float32(0.6) * rho2) - np.float32(scale)
+    reach *= radius
+    x, y = u * reach, v * reach
+    x += np.arange(0, u.shape[1], dtype=np.float32) * np.float32(scale)
+    y += np.arange(0, u.shape[0], dtype=np.float32)[:, None] * np.float32(scale)
+    seen = cv2.remap(background, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    rim = 1.0 - np.float32(params.rim) * rho2 * rho2 * rho2
+    beyond = np.clip(np.float32(0.45) + np.float32(0.55) * v, 0.0, 1.0)
+    beyond *= np.float32(params.sky) * rim
+    cv2.multiply(seen, _thrice(rim - beyond), seen)
+    return cv2.add(seen, cv2.merge([beyond * value for value in sky]), seen)
 
 
 def _sky_light(background: Image, rng: np.random.Generator) -> Field:
@@ -224,28 +251,37 @@ def _sun(water: _Water, params: RaindropParams, rng: np.random.Generator) -> Fie
 def _film(shape: tuple[int, int], params: RaindropParams, rng: np.random.Generator) -> Field:
     """Share of light that a patchy film of water scatters, H×W."""
     h, w = shape
+    if params.film == 0:
+        return np.zeros(shape, np.float32)
     noise = fractal_noise((-(-h // 8), -(-w // 8)), rng, max(max(h, w) / 16, 2.0), octaves=3)
     return cv2.resize(np.float32(params.film) * np.clip(1.0 + 0.8 * noise, 0.0, 2.0), (w, h))
 
 
 def _drop_layer(
     shape: tuple[int, int], level: Field, seen: Image, film: tuple[Field, Field], params: RaindropParams
-) -> tuple[Field, Image]:
-    """M (H×W) and R (H×W×3), film of water included, out of focus."""
+) -> tuple[Image, Field]:
+    """R (H×W×3) and M (H×W), film of water included, out of focus."""
     h, w = shape
     share, sky = film
-    if params.focus_px < 3:
-        level, seen, share = (cv2.resize(field, (w, h)) for field in (level, seen, share))
+    # Out of focus, an outline needs less resolution: one and a half steps of its grid to a sigma.
+    fine = 1 if params.focus_px < 3 else 2 if params.focus_px < 6 else 4
+    size = max(level.shape[::-1], (-(-w // fine), -(-h // fine)))
+    np.minimum(seen, 1.5, out=seen)
+    if size != level.shape[::-1]:
+        seen = cv2.resize(seen, size)
+        level = cv2.resize(level, size, interpolation=cv2.INTER_CUBIC)
     # The level falls by 4 √EDGE (1 − √EDGE) per radius at the edge: an outline one pixel wide.
-    per_px = np.float32(4 * np.sqrt(_EDGE) * (1 - np.sqrt(_EDGE)) / params.radius_px * h / level.shape[0])
-    mask = np.clip((level - np.float32(_EDGE)) / per_px + np.float32(0.5), 0.0, 1.0)
-    glow = cv2.multiply(np.minimum(seen, 1.5), _thrice(mask))
+    per_px = 4 * np.sqrt(_EDGE) * (1 - np.sqrt(_EDGE)) / params.radius_px * h / level.shape[0]
+    mask = level * np.float32(1 / per_px)
+    mask += np.float32(0.5 - _EDGE / per_px)
+    np.clip(mask, 0.0, 1.0, out=mask)
+    glow = cv2.multiply(seen, _thrice(mask), seen)
     if params.film > 0:
-        share = share * (1.0 - mask)
-        mask = mask + share
+        share = cv2.resize(share, size) * (1.0 - mask)
+        mask += share
         glow = cv2.add(glow, cv2.merge([share * value for value in sky]), glow)
-    cover, glow = (_defocused(field, params.focus_px * level.shape[0] / h) for field in (mask, glow))
-    return (cover, glow) if cover.shape == (h, w) else (cv2.resize(cover, (w, h)), cv2.resize(glow, (w, h)))
+    glow, cover = (_defocused(field, params.focus_px * level.shape[0] / h) for field in (glow, mask))
+    return (glow, cover) if cover.shape == (h, w) else (cv2.resize(glow, (w, h)), cv2.resize(cover, (w, h)))
 
 
 def _defocused(drops: Field, sigma_px: float) -> Field:

@@ -76,6 +76,7 @@ class Snow(Degradation[SnowParams]):
     """Three sizes of irregular flakes, and veil."""
 
     id = "snow"
+    version = "2"
     summary = "Falling snow in three flake sizes, with motion and the veil of far snow."
     position = Position.PRECIPITATION
     Params = SnowParams

@@ -73,6 +73,7 @@ class Underwater(Degradation[UnderwaterParams]):
     """Absorption and scattering by sea water."""
 
     id = "underwater"
+    version = "2"
     summary = "sea water: colours lost with distance and depth, a blue or green veil, blur"
     position = Position.WATER
     Params = UnderwaterParams

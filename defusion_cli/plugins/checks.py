@@ -38,8 +38,8 @@ def check_degradation(plugin: Degradation[Any], seed: int = 0) -> None:
     """Raise `PluginError` at the first promise of the contract that `plugin` breaks.
 
     Checks names and parameters, JSON round trip, purity, determinism per seed, shape, dtype, range and
-    finiteness, the 8-bit form, identity of the neutral parameters, that draws do not depend on pixel values, the instruction,
-    and that severity is monotone on average.
+    finiteness, the 8-bit form, identity of the neutral parameters, that draws do not depend on pixel values, the
+    instruction, and that severity is monotone on average.
     """
     _require(
         bool(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", plugin.id)),

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import statistics
+from collections.abc import Iterator
 
 import cv2
-import numpy as np
 import pytest
-from bench_plugins import DEFAULT_LIMIT_MS, LIMIT_MS, time_plugin
-from skimage import data
+from bench_synthesis import ROWS, SLOWEST, Row, measure, table
 
 from defusion_cli.plugins import installed_plugins
 
 SLACK = 5
 
 
-@pytest.mark.parametrize("plugin_id", sorted(installed_plugins()))
-def test_a_photo_takes_milliseconds(plugin_id: str) -> None:
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        image = data.astronaut().astype(np.float32) / 255
-        times = time_plugin(installed_plugins()[plugin_id], image, repeats=9)
-    finally:
-        cv2.setNumThreads(threads)
-    assert statistics.median(times) < SLACK * LIMIT_MS.get(plugin_id, DEFAULT_LIMIT_MS)
+    yield
+    cv2.setNumThreads(threads)
+
+
+def test_every_plugin_has_a_row() -> None:
+    plugins = installed_plugins()
+    assert {row.plugin for row in ROWS} == {i for i in plugins if plugins.source(i).distribution == "defusion"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_photo_takes_milliseconds(row: Row) -> None:
+    alone = Row(row.name, row.plugin, row.kind)
+    (result,) = measure((alone,), 9, {})
+    assert result["pictures_per_second"]["defusion"] > SLOWEST / SLACK
+    assert f"| {row.name} | " in table([result])
+
+
+def test_a_missing_peer_is_named_and_left_out() -> None:
+    missing: dict[str, str] = {}
+    (result,) = measure((Row("noise", "noise", "gaussian", albumentations="NoSuchTransform"),), 2, missing)
+    assert set(result["pictures_per_second"]) == {"defusion"}
+    assert list(missing) == ["albumentations NoSuchTransform"]
