@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,8 +29,7 @@ def staged(path: Path) -> Iterator[BinaryIO]:
     Missing parent folders are made. Raises whatever `OSError` the disk gives.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The temporary name does not contain the final one, which may already be as long as the disk allows.
-    temporary = path.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
+    temporary = _hidden(path)
     try:
         with open(temporary, "x+b") as file:
             yield file
@@ -41,12 +41,56 @@ def staged(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def staged_folder(path: Path) -> Iterator[Path]:
+    """A folder under a hidden name beside `path`, which takes the place of `path` when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, before = _hidden(path), _hidden(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            sync(file)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, before)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def discard_folder(path: Path) -> None:
+    """Delete a folder; killed on the way, it does not leave half of it under its name."""
+    hidden = _hidden(path)
+    with contextlib.suppress(OSError):
+        os.replace(path, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to disk, where the platform can."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _hidden(path: Path) -> Path:
+    # The temporary name does not contain the final one, which may already be as long as the disk allows.
+    return path.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
+
+
 def remove_leftovers(folder: Path, older_than_s: float = 3600.0) -> None:
-    """Delete temporary files below `folder` that a killed run left; young ones may belong to a run that lives."""
+    """Delete temporary files and folders below `folder` that a killed run left; young ones may be of one that lives."""
     for path in folder.rglob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):  # gone already, or not ours to delete
             if time.time() - path.stat().st_mtime > older_than_s:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:

@@ -39,6 +39,9 @@ def train(
     ] = 0,
     nodes: Annotated[int, typer.Option(min=1, max=4096, metavar="N", help="Machines; 1 … 4096.")] = 1,
     rdzv_endpoint: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where several machines meet.")] = None,
+    max_restarts: Annotated[
+        int, typer.Option(min=0, max=1000, metavar="N", help="Restarts after a process has failed; with --gpus.")
+    ] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. steps=5000.")
     ] = None,
@@ -52,7 +55,7 @@ def train(
     from defusion_cli.training.launch import Cluster, join_cluster, launch, needs_launch
     from defusion_cli.training.setup import describe, diffusion_setup
 
-    cluster = Cluster(gpus, nodes, rdzv_endpoint)
+    cluster = Cluster(gpus, nodes, rdzv_endpoint, max_restarts)
     config, run = diffusion_setup(
         preset,
         settings or [],

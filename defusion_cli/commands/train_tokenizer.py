@@ -24,6 +24,9 @@ def train_tokenizer(
     gpus: Annotated[int, typer.Option(min=0, max=64, help="Processes a node, through torchrun; 0: just this one.")] = 0,
     nodes: Annotated[int, typer.Option(min=1, max=4096, help="Machines; 1 … 4096.")] = 1,
     rdzv_endpoint: Annotated[str | None, typer.Option(help="HOST:PORT of the first machine.")] = None,
+    max_restarts: Annotated[
+        int, typer.Option(min=0, max=1000, metavar="N", help="Restarts after a process has failed; with --gpus.")
+    ] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. steps=500.")
     ] = None,
@@ -38,7 +41,7 @@ def train_tokenizer(
     from defusion_cli.training.launch import Cluster, join_cluster, launch, needs_launch
     from defusion_cli.training.tokenizer_setup import describe, tokenizer_setup
 
-    cluster = Cluster(gpus, nodes, rdzv_endpoint)
+    cluster = Cluster(gpus, nodes, rdzv_endpoint, max_restarts)
     recipe, run = tokenizer_setup(
         preset, settings or [], out, plugin_ids=plugin or [], natural_dir=natural_dir, init_from=init_from, seed=seed
     )

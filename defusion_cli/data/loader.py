@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.data.synthesis import View, ViewMaker
+from defusion_cli.data.workers import start_worker, watched
 
 
 class Batch(NamedTuple):
@@ -75,12 +76,13 @@ def view_batches(
         _Views(maker, seed, crop_at),
         batch_sampler=_Numbers(steps, share_at),
         num_workers=workers,
+        worker_init_fn=start_worker,
         collate_fn=_collate,
         prefetch_factor=4 if workers else None,
         # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.
         multiprocessing_context="spawn" if workers else None,
     )
-    yield from loader
+    yield from watched(loader)
 
 
 def _collate(items: Sequence[tuple[int, View]]) -> Batch:

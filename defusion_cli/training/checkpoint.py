@@ -7,9 +7,7 @@ a run killed at any moment leaves either the old checkpoint or the new one, neve
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from defusion_cli.errors import DataError
+from defusion_cli.files import discard_folder, remove_leftovers, staged_folder
 
 _NAME = re.compile(r"step-(\d{8})")
 _TENSOR = "__tensor__"
@@ -38,23 +37,15 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     Path
         The new checkpoint's folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:08d}"
-    temporary = folder / f".writing-{step:08d}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     tensors: dict[str, Tensor] = {}
     layout = _flatten(state, "", tensors)
-    save_file(tensors, temporary / "tensors.safetensors")
-    (temporary / "state.json").write_text(json.dumps({"version": 1, "step": step, "state": layout}))
-    for path in temporary.iterdir():
-        _sync(path)
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(temporary, final)
-    _sync(folder)
+    with staged_folder(final) as temporary:
+        save_file(tensors, temporary / "tensors.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"version": 1, "step": step, "state": layout}))
     for _, old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        discard_folder(old)
+    remove_leftovers(folder)
     return final
 
 
@@ -113,18 +104,6 @@ def _unflatten(layout: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(layout, list):
         return [_unflatten(item, tensors) for item in layout]
     return layout
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to disk, where the platform can."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:  # Windows cannot open folders
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def rng_state() -> dict[str, Tensor]:

@@ -28,7 +28,8 @@ from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.pipeline import DefusionPipeline, use_bfloat16
 from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler, precondition
 from defusion_cli.errors import DefusionError, UsageError
-from defusion_cli.files import write_atomically
+from defusion_cli.files import staged_folder, write_atomically
+from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.bank import InstructionBank
@@ -250,11 +251,12 @@ def train_diffusion(config: DiffusionConfig, run: DiffusionRun, rank: Rank) -> P
     with progress("Training", config.steps, "steps", done=training.step) as bar:
         if training.init_report and not checkpoint:
             bar.note(f"weights from {run.init_from}: {training.init_report}")
-        _loop(training, run, bar)
+        with patient_interrupt(patient_on_sigterm=True) as stop:
+            _loop(training, run, bar, stop)
     return export(training.pipeline(), run.out / "model") if rank.is_main else None
 
 
-def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar) -> None:
+def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar, stop: Stop) -> None:
     config, rank = training.config, training.rank
     log = RunLog(run.out, training.step) if rank.is_main else None
     check = Validation(run.validation, run.ids, run.plugins) if rank.is_main and run.validation else None
@@ -273,14 +275,17 @@ def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar) -> None:
         window.did_step(values["loss"], len(batch.lq) * rank.count)
         step, end = training.step, training.step == config.steps
         bar.advance()
+        rank.agree(stop)
         if log is None:
+            stop.raise_if_asked()
             continue
         if step % config.log_every == 0 or end:
             row = values | window.summary()
             log.add(step, row)
             bar.status(f"loss {row['loss']:.3f}, {row['samples_per_s']:.1f} crops/s, waiting {row['waiting']:.0%}")
-        if step % config.save_every == 0 or end:
+        if step % config.save_every == 0 or end or stop.asked:
             save_checkpoint(run.out / "checkpoints", step, training.state())
+        stop.raise_if_asked()
         if check and (step % config.validate_every == 0 or end):
             scores = check.run(training.pipeline(), training.bank, run.out / "pictures" / f"step-{step:08d}.jpg")
             log.add(step, {f"gain/{name}": score.gain for name, score in scores.items()})
@@ -352,5 +357,6 @@ def export(pipeline: DefusionPipeline, folder: Path) -> Path:
     half_tokenizer.load_state_dict(tokenizer.state_dict())
     scale = float(pipeline.config["damage_scale"])
     copy = DefusionPipeline(half.half(), half_tokenizer.half(), pipeline.scheduler, scale)
-    copy.save_pretrained(folder, safe_serialization=True)
+    with staged_folder(folder) as temporary:
+        copy.save_pretrained(temporary, safe_serialization=True)
     return folder

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from defusion_cli.data.workers import start_worker, watched
 from defusion_cli.ground import draw_instruction, natural_pool
 from defusion_cli.plugins.compose import Plugins
 
@@ -102,6 +103,7 @@ def instruction_batches(
         batch_size=share.stop - share.start,
         sampler=index,
         num_workers=workers,
+        worker_init_fn=start_worker,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    yield from watched(loader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import torch
 import torch.distributed as dist
 
 from defusion_cli.errors import DefusionError, UsageError
+from defusion_cli.interrupt import Stop, patient_interrupt
+
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,14 @@ class Cluster:
         Machines.
     rdzv_endpoint
         ``host:port`` of the first machine, needed when there are several.
+    max_restarts
+        How often torchrun starts all processes again, from the last checkpoint, after one has failed.
     """
 
     gpus: int = 0
     nodes: int = 1
     rdzv_endpoint: str | None = None
+    max_restarts: int = 0
 
     def __post_init__(self) -> None:
         if self.nodes > 1 and not self.rdzv_endpoint:
@@ -41,6 +48,8 @@ class Cluster:
             )
         if self.nodes > 1 and not self.gpus:
             raise UsageError("--nodes goes with --gpus.", fix="--gpus 8, the number of GPUs in each node")
+        if self.max_restarts and not self.gpus:
+            raise UsageError("--max-restarts is torchrun's, which --gpus starts.", fix="--gpus 1")
 
     @property
     def processes(self) -> int:
@@ -56,6 +65,7 @@ def needs_launch(cluster: Cluster) -> bool:
 def torchrun_command(cluster: Cluster, arguments: Sequence[str]) -> list[str]:
     """The torchrun command line that runs ``defusion ARGUMENTS`` in every process."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={cluster.gpus}"]
+    command += [f"--max-restarts={cluster.max_restarts}"]
     if cluster.nodes > 1:
         command += [f"--nnodes={cluster.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={cluster.rdzv_endpoint}"]
     else:
@@ -79,7 +89,14 @@ def launch(cluster: Cluster, arguments: Sequence[str] | None = None) -> None:
         # torchrun would give every process one thread; share the cores instead.
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cluster.gpus)))
     command = torchrun_command(cluster, sys.argv[1:] if arguments is None else arguments)
-    code = subprocess.run(command, env=environment).returncode
+    with subprocess.Popen(command, env=environment) as torchrun, patient_interrupt(patient_on_sigterm=True) as stop:
+        while torchrun.poll() is None:
+            if stop.terminated:
+                torchrun.terminate()  # Ctrl-C reaches it without us
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                torchrun.wait(_LOOK_EVERY_S)
+        code = torchrun.returncode
+    stop.raise_if_asked()
     if code:
         raise DefusionError(
             "Training stopped: one of its processes failed.",
@@ -100,6 +117,13 @@ class Rank:
     def is_main(self) -> bool:
         """True for the one that prints and writes."""
         return self.index == 0
+
+    def agree(self, stop: Stop) -> None:
+        """Let all processes stop after the same step as soon as one is asked to; all have to call."""
+        if self.count > 1:
+            flags = torch.tensor([float(stop.asked), float(stop.terminated)], device=self.device)
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+            stop.asked, stop.terminated = (bool(flag) for flag in flags.tolist())
 
     def share(self, batch: int) -> slice:
         """This rank's part of a global batch.

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from defusion_cli.console import note, progress
 from defusion_cli.errors import UsageError
-from defusion_cli.files import write_atomically
+from defusion_cli.files import staged_folder, write_atomically
+from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.tokenizer.model import InstructionTokenizer, load_tokenizer
 from defusion_cli.tokenizer.probe import ProbeResult, linear_probe
 from defusion_cli.tokenizer.taming import InitReport, init_from_taming
@@ -86,7 +87,8 @@ def train_tokenizer(
     elif run.init_from is not None:
         report: InitReport = init_from_taming(training.tokenizer, run.init_from)
         note(f"{run.init_from}: {report}")
-    _train(training, run)
+    with patient_interrupt(patient_on_sigterm=True) as stop:
+        _train(training, run, stop)
     if not rank.is_main:
         return None
     folder = export_tokenizer(training.tokenizer, run.out / "tokenizer")
@@ -96,7 +98,7 @@ def train_tokenizer(
     return linear_probe(tokenizer, run.source.ids, run.source.plugins, run.seed, recipe.probe_counts)
 
 
-def _train(training: TokenizerTraining, run: TokenizerRun) -> None:
+def _train(training: TokenizerTraining, run: TokenizerRun, stop: Stop) -> None:
     recipe, rank = training.recipe, training.rank
     log = RunLog(run.out, training.step) if rank.is_main else None
     steps = range(training.step, recipe.steps)
@@ -109,14 +111,17 @@ def _train(training: TokenizerTraining, run: TokenizerRun) -> None:
             bar.advance(recipe.batch)
             reporting = step % recipe.log_every == 0 or last
             values = training.metrics(losses) if reporting else {}
+            rank.agree(stop)
             if log is None:
+                stop.raise_if_asked()
                 continue
             if reporting:
                 rate = (step - steps.start) * recipe.batch / (time.monotonic() - started)
                 log.add(step, {**values, "samples_per_s": rate})
                 bar.status(f"loss {values['total']:.4f}, perplexity {values.get('perplexity', 0):.0f}")
-            if step % recipe.checkpoint_every == 0 or last:
+            if step % recipe.checkpoint_every == 0 or last or stop.asked:
                 save_checkpoint(run.out / "checkpoints", step, training.state())
+            stop.raise_if_asked()
             if step % recipe.picture_every == 0 or last:
                 log.plot()
                 write_picture(training.tokenizer, instruction, run.out / "pictures" / f"step-{step:08d}.png")
@@ -128,7 +133,8 @@ def export_tokenizer(tokenizer: InstructionTokenizer, folder: Path) -> Path:
     """Write ``config.json`` and float16 safetensors; the model in memory stays as it is."""
     copy = InstructionTokenizer.from_config(tokenizer.config)
     copy.load_state_dict(tokenizer.state_dict())
-    copy.half().save_pretrained(folder, safe_serialization=True)
+    with staged_folder(folder) as temporary:
+        copy.half().save_pretrained(temporary, safe_serialization=True)
     return folder
 
 

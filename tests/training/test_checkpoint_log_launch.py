@@ -30,7 +30,7 @@ def test_a_checkpoint_gives_back_optimiser_and_numbers(tmp_path):
 def test_old_checkpoints_go_and_half_written_ones_are_not_seen(tmp_path):
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {"x": step})
-    (tmp_path / ".writing-00000004-1").mkdir()
+    (tmp_path / ".defusion-4-1.tmp").mkdir()
     assert [step for step, _ in list_checkpoints(tmp_path)] == [2, 3]
 
 
