@@ -43,6 +43,9 @@ class Photo(Protocol):
     def pixels(self, window: Window) -> Pixels:
         """H×W×3 in [0, 1]."""
 
+    def relax(self) -> None:
+        """Let go of the memory of what was read."""
+
 
 @dataclass(frozen=True)
 class Tags:
@@ -125,12 +128,17 @@ class Canvas:
 
     def relax(self) -> None:
         """Let go of the memory of samples that lie on disk."""
-        base: Any = self.samples
-        while isinstance(base, np.ndarray) and not isinstance(base.base, mmap.mmap):
-            base = base.base
-        if isinstance(base, np.ndarray) and hasattr(mmap, "MADV_DONTNEED"):
-            assert isinstance(base.base, mmap.mmap)
-            base.base.madvise(mmap.MADV_DONTNEED)
+        relax(self.samples)
+
+
+def relax(samples: Samples) -> None:
+    """Let go of the memory of `samples`, if they lie on disk; they stay what they are."""
+    base: Any = samples
+    while isinstance(base, np.ndarray):
+        base = base.base
+    room = base.obj if isinstance(base, memoryview) else base
+    if isinstance(room, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        room.madvise(mmap.MADV_DONTNEED)
 
 
 def is_large(height: int, width: int) -> bool:
@@ -162,6 +170,7 @@ def reduced(photo: Photo, side: int) -> Pixels:
         rows = slice(band.start * factor, band.stop * factor)
         pixels = photo.pixels((rows, slice(0, width // factor * factor)))
         parts.append(cv2.resize(pixels, (width // factor, band.stop - band.start), interpolation=cv2.INTER_AREA))
+        photo.relax()
     whole: Pixels = np.concatenate(parts)
     return whole
 

@@ -17,7 +17,18 @@ from PIL import ImageCms
 from PIL.ImageFile import ImageFile
 
 from defusion_cli import image_encode
-from defusion_cli.canvas import Canvas, Samples, Tags, as_stored, is_large, new_samples, one_large, row_bands, upright
+from defusion_cli.canvas import (
+    Canvas,
+    Samples,
+    Tags,
+    as_stored,
+    is_large,
+    new_samples,
+    one_large,
+    relax,
+    row_bands,
+    upright,
+)
 from defusion_cli.image_png import PngReader, decode_with_opencv
 
 MOST_PX = 600_000_000
@@ -124,6 +135,7 @@ def _samples_8(image: PilImage.Image, turn: int, scratch: Path | None) -> Sample
     for band in bands:
         part = image if len(bands) == 1 else image.crop((0, band.start, image.width, band.stop))
         stored[band] = np.asarray(part if part.mode == mode else part.convert(mode)).reshape(-1, *shape[1:])
+        relax(samples)
     return samples
 
 
@@ -156,6 +168,7 @@ def _decode_large_16(image: PilImage.Image, file: BinaryIO, turn: int, scratch: 
             for part, (_, _, _, row, column, _), (_, height, width, _) in _segments(page):
                 place = stored[row : row + height, column : column + width]
                 place[:] = part.reshape(-1, *part.shape[-2:])[: place.shape[0], : place.shape[1]]  # tiles are full
+                relax(samples)
             if page.photometric == 0:
                 np.subtract(65535, samples, out=samples)
             return Canvas(samples, tags)
@@ -171,6 +184,7 @@ def _fill_from_png(reader: PngReader, turn: int, scratch: Path | None) -> Canvas
             samples = new_samples((*size, part.shape[2]), np.uint16, scratch)
             stored = as_stored(samples, turn)
         stored[band] = part
+        relax(samples)
     with PilImage.open(io.BytesIO(reader.metadata())) as image:
         image.load()
         return Canvas(samples, _tags(image, _xmp(image)))

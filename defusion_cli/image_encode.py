@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zlib
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -11,10 +13,11 @@ from PIL import Image as PilImage
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from defusion_cli.canvas import Samples, Tags, is_large, one_large, row_bands
+from defusion_cli.canvas import Samples, Tags, is_large, one_large, relax, row_bands
 from defusion_cli.image_png import XMP_KEY, write_png
 
 _TIFF_XMP, _EXIF_IFD, _GPS_IFD = 700, 0x8769, 0x8825
+_STRIP_BYTES = 1 << 18
 # tifffile does not write these two tags: neighbours that nobody uses hold their places in the sorted list.
 _STAND_INS = {_EXIF_IFD: 0x8768, _GPS_IFD: 0x8826}
 # Description, camera, software, dates, people and rights; the other tags of a TIFF describe how its pixels lie.
@@ -44,6 +47,7 @@ def _as_pillow(samples: Samples, kind: str) -> PilImage.Image:
     image, bands = PilImage.new(mode, (width, height)), row_bands(height, width)
     for band in bands:
         image.paste(PilImage.fromarray(_flat(samples[band])), (0, band.start))
+        relax(samples)
     return image.convert("RGBA") if mode == "LA" and kind in ("WEBP", "BMP", "AVIF", "HEIF") else image
 
 
@@ -82,7 +86,10 @@ def _write_tiff(file: BinaryIO, samples: Samples, tags: Tags) -> None:
     camera = _camera_tags(tags)
     tifffile.imwrite(
         file,
-        samples if colour else samples[..., 0],
+        _packed_strips(samples),
+        shape=samples.shape if colour else samples.shape[:2],
+        dtype=samples.dtype,
+        rowsperstrip=_strip_rows(samples),
         byteorder="<",
         photometric="rgb" if colour else "minisblack",
         planarconfig="contig" if colour else None,
@@ -96,6 +103,17 @@ def _write_tiff(file: BinaryIO, samples: Samples, tags: Tags) -> None:
         metadata=None,
     )
     _append_camera_tags(file, camera)
+
+
+def _strip_rows(samples: Samples) -> int:
+    return max(1, min(samples.shape[0], _STRIP_BYTES // (samples[:1].nbytes)))
+
+
+def _packed_strips(samples: Samples) -> Iterator[bytes]:
+    rows = _strip_rows(samples)
+    for top in range(0, samples.shape[0], rows):
+        yield zlib.compress(samples[top : top + rows].astype(samples.dtype.newbyteorder("<")).tobytes(), 6)
+        relax(samples)
 
 
 def _camera_tags(tags: Tags) -> dict[int, ImageFileDirectory_v2]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 
-from defusion_cli.canvas import Samples, Tags, row_bands
+from defusion_cli.canvas import Samples, Tags, relax, row_bands
 
 XMP_KEY = "XML:com.adobe.xmp"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -39,6 +39,7 @@ def write_png(file: BinaryIO, samples: Samples, tags: Tags) -> None:
         above = rows[-1]
         if packed:
             file.write(_chunk(b"IDAT", packed))
+        relax(samples)
     file.write(_chunk(b"IDAT", packer.flush()) + _chunk(b"IEND", b""))
 
 

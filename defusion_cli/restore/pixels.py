@@ -29,6 +29,9 @@ class _Array:
     def pixels(self, window: Window) -> Pixels:
         return self._pixels[window]
 
+    def relax(self) -> None:
+        pass
+
 
 class _AsSrgb:
     """A canvas as the network is to see it: in sRGB, and without the colours of what is wholly transparent."""
@@ -43,6 +46,9 @@ class _AsSrgb:
             pixels = np.clip(self.space.to_srgb(pixels), 0, 1)
         alpha = self._canvas.alpha(window)
         return pixels if alpha is None else fill_hidden(pixels, alpha)
+
+    def relax(self) -> None:
+        self._canvas.relax()
 
 
 def restore_pixels(
