@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYIQA := pyiqa>=0.1.16,<0.2
 IMAGECORRUPTIONS := imagecorruptions==1.1.2
 
-.PHONY: demo setup test lint type bench docs check gallery help
+.PHONY: demo setup test lint type bench chaos mutants docs check gallery help
 
 demo: $(VENV)/.installed ## Restore the photos in examples/ and draw a before/after sheet.
 	$(BIN)/python examples/run_demo.py
@@ -31,6 +31,12 @@ type: $(VENV)/.tested ## Static types.
 
 bench: $(VENV)/.benched ## Speed beside other libraries, into docs/speed.md and docs/speed.json.
 	$(BIN)/python tests/benchmarks/bench_synthesis.py --json docs/speed.json --markdown docs/speed.md
+
+chaos: $(VENV)/.tested ## Kill every command fifty times and compare with an undisturbed run; an hour.
+	$(BIN)/python tests/chaos.py
+
+mutants: $(VENV)/.tested ## Feed ten thousand damaged pictures to restore and score; minutes.
+	$(BIN)/python tests/mutants.py --keep mutants
 
 docs: $(VENV)/.tested ## Write the pages in docs/ from the code.
 	$(BIN)/python docs/make_docs.py

@@ -33,7 +33,7 @@ class _Array:
         pass
 
 
-class _AsSrgb:
+class AsSrgb:
     """A canvas as the network is to see it: in sRGB, and without the colours of what is wholly transparent."""
 
     def __init__(self, canvas: Canvas) -> None:
@@ -41,6 +41,7 @@ class _AsSrgb:
         self.space = read_colour_space(None if canvas.grey else canvas.tags.icc)
 
     def pixels(self, window: Window) -> Pixels:
+        """H×W×3 sRGB in [0, 1]."""
         pixels = self._canvas.pixels(window)
         if self.space:
             pixels = np.clip(self.space.to_srgb(pixels), 0, 1)
@@ -48,6 +49,7 @@ class _AsSrgb:
         return pixels if alpha is None else fill_hidden(pixels, alpha)
 
     def relax(self) -> None:
+        """Let go of the memory of what was read."""
         self._canvas.relax()
 
 
@@ -101,7 +103,7 @@ def restore_canvas(
 
     What is wholly transparent keeps its colours.
     """
-    photo = _AsSrgb(canvas)
+    photo = AsSrgb(canvas)
     for rows, damage in _damage(pipeline, photo, tokens, steps, seed, tile, on_progress):
         for band in row_bands(rows.stop - rows.start, canvas.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
