@@ -155,8 +155,13 @@ def _defusion(
         ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    no_third_party_plugins: Annotated[
+        bool, typer.Option("--no-third-party-plugins", help="Use none but the built-in degradations.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and leave.")
     ] = False,
 ) -> None:
     """Restore photographs with one diffusion model that is shown what to remove."""
+    if no_third_party_plugins:
+        os.environ["DEFUSION_NO_THIRD_PARTY_PLUGINS"] = "1"

@@ -18,6 +18,7 @@ from defusion_cli.errors import DataError, PluginError
 from defusion_cli.plugins.contract import Degradation, Image, Scene
 from defusion_cli.plugins.depth import pseudo_depth
 from defusion_cli.plugins.params import build_params, params_to_json, replace_params
+from defusion_cli.plugins.patience import patience
 
 Plugins = Mapping[str, Degradation[Any]]
 
@@ -184,7 +185,8 @@ def needs_depth(recipe: Recipe, plugins: Plugins, keep: Collection[str] | None =
 def _apply_stage(image: Image, stage: Stage, plugin: Degradation[Any], scene: Scene) -> Image:
     params = build_params(plugin.Params, stage.params, plugin.id)
     try:
-        out = plugin.apply(image, params, np.random.default_rng(stage.seed), scene)
+        with patience(image.shape[0] * image.shape[1]):
+            out = plugin.apply(image, params, np.random.default_rng(stage.seed), scene)
     except Exception as error:  # a plugin is a stranger's code; its failure is named, not ours
         raise _failure(plugin, error) from error
     if not isinstance(out, np.ndarray) or out.shape != image.shape or out.dtype != np.float32:

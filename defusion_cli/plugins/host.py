@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,9 @@ from defusion_cli.plugins.contract import Degradation
 
 ENTRY_POINT_GROUP = "defusion.degradations"
 OWN_DISTRIBUTION = "defusion"
+
+OWN_ONLY = "DEFUSION_NO_THIRD_PARTY_PLUGINS"
+"""Environment variable behind ``--no-third-party-plugins``, so that worker processes heed it, too."""
 
 _TWICE = "two distributions provide it"
 
@@ -112,8 +116,10 @@ class Registry(Mapping[str, Degradation[Any]]):
         return len(self._plugins)
 
 
-def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint]) -> Registry:
+def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint], own_only: bool = False) -> Registry:
     """Load every entry point; those that fail are kept in ``registry.broken`` with their reason.
+
+    With `own_only` the plugins of other distributions than this one are not even imported.
 
     A second plugin with an id that is already taken makes *both* unusable: which one was meant is not ours
     to guess.
@@ -127,6 +133,10 @@ def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint]) -> Regi
             entry.value,
         )
         fix = f"pip install --upgrade {source.distribution}"
+        if own_only and source.distribution != OWN_DISTRIBUTION:
+            fix = "leave out --no-third-party-plugins"
+            registry.broken.append(BrokenPlugin(entry.name, source, "third-party plugins are switched off", fix))
+            continue
         stray = _stray_built_ins() if source.distribution == OWN_DISTRIBUTION else None
         if stray:
             reason = f"{stray} hides the built-in package of that name"
@@ -176,5 +186,5 @@ def _stray_built_ins() -> Path | None:
 
 @lru_cache(maxsize=1)
 def installed_plugins() -> Registry:
-    """All degradations of this Python environment, loaded once."""
-    return load_registry(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
+    """All degradations of this Python environment, loaded once; only the built-in ones if `OWN_ONLY` is set."""
+    return load_registry(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), bool(os.environ.get(OWN_ONLY)))

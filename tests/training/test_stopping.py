@@ -1,0 +1,169 @@
+"""A training that is stopped leaves a checkpoint; one that loses a process ends with a reason."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_diffusion_recipe import ALONE, TINY, make_run, photos, tokenizer  # noqa: F401
+
+from defusion_cli.errors import UsageError
+from defusion_cli.files import discard_folder, staged_folder
+from defusion_cli.interrupt import Stop, Terminated
+from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from defusion_cli.training.diffusion import DiffusionTraining, train_diffusion
+from defusion_cli.training.launch import Cluster, Rank, torchrun_command
+
+CONFIG = replace(TINY, steps=5, validate_every=100, save_every=100)
+OPTIONS = [
+    "phases=32x8", "steps=2000", "warmup=1", "log_every=1", "save_every=5", "synthesis.view_px=64",
+    "synthesis.crops_per_view=2", "instruction_slots=1", "backbone_options.widths=8,8", "backbone_options.blocks=1,1",
+    "backbone_options.cross_attention_dim=32", "backbone_options.condition_dim=16",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_leaves_a_checkpoint_and_nothing_changes(tmp_path, photos, tokenizer, monkeypatch, number, kind):  # noqa: F811
+    train_diffusion(CONFIG, make_run(tmp_path / "whole", photos, tokenizer), ALONE)
+    real = DiffusionTraining.train_step
+
+    def step(self, batch):
+        if self.step == 2:
+            os.kill(os.getpid(), number)
+        return real(self, batch)
+
+    monkeypatch.setattr(DiffusionTraining, "train_step", step)
+    with pytest.raises(kind) as caught:
+        train_diffusion(CONFIG, make_run(tmp_path / "run", photos, tokenizer), ALONE)
+    assert type(caught.value) is kind
+    assert latest_checkpoint(tmp_path / "run" / "checkpoints").name == "step-00000003"
+    assert not (tmp_path / "run" / "model").exists()
+    monkeypatch.undo()
+    train_diffusion(CONFIG, make_run(tmp_path / "run", photos, tokenizer), ALONE)
+    weights = "model/unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "run" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def _start(folder: Path, photos: Path, tokenizer: torch.nn.Module, *extra: str) -> subprocess.Popen[str]:  # noqa: F811
+    if not (folder / "tokenizer").exists():
+        tokenizer.save_pretrained(folder / "tokenizer")
+    options = [word for option in OPTIONS for word in ("--set", option)]
+    command = [sys.executable, "-m", "defusion_cli", "train", "--data", str(photos), "--out", str(folder / "run")]
+    command += ["--tokenizer", str(folder / "tokenizer"), "--plugin", "noise", *options, *extra]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for name in ("RANK", "TORCHELASTIC_RUN_ID"):
+        environment.pop(name, None)
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def _wait_for_checkpoint(folder: Path, run: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while latest_checkpoint(folder / "run" / "checkpoints") is None:
+        assert run.poll() is None, run.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _children(pid: int) -> dict[int, str]:
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int(re.search(r"PPid:\s+(\d+)", (path / "status").read_text())[1])
+            words = (path / "cmdline").read_text().replace("\0", " ")
+        except (OSError, TypeError):
+            continue
+        if parent == pid:
+            found[int(path.name)] = words
+    return found
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks for processes in /proc")
+
+
+@linux
+@pytest.mark.slow
+def test_a_loader_process_that_dies_ends_the_run_with_its_reason(tmp_path, photos, tokenizer):  # noqa: F811
+    run = _start(tmp_path, photos, tokenizer, "--set", "workers=1")
+    try:
+        _wait_for_checkpoint(tmp_path, run)
+        (worker,) = [pid for pid, words in _children(run.pid).items() if "spawn_main" in words]
+        os.kill(worker, signal.SIGKILL)
+        start = time.monotonic()
+        _, said = run.communicate(timeout=120)
+        assert time.monotonic() - start < 30
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == 1
+    assert "A process that prepares training pictures died." in said and "Traceback" not in said
+
+
+@linux
+@pytest.mark.slow
+def test_a_rank_that_dies_is_started_again_and_sigterm_ends_all(tmp_path, photos, tokenizer):  # noqa: F811
+    run = _start(tmp_path, photos, tokenizer, "--set", "workers=0", "--gpus", "2", "--max-restarts", "1")
+    try:
+        _wait_for_checkpoint(tmp_path, run)
+        (torchrun,) = _children(run.pid)
+        ranks = set(_children(torchrun))
+        assert len(ranks) == 2
+        os.kill(max(ranks), signal.SIGKILL)
+        before = latest_checkpoint(tmp_path / "run" / "checkpoints").name
+        deadline = time.monotonic() + 300
+        while latest_checkpoint(tmp_path / "run" / "checkpoints").name <= before or set(_children(torchrun)) & ranks:
+            assert run.poll() is None, run.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        os.kill(run.pid, signal.SIGTERM)
+        _, said = run.communicate(timeout=120)
+        assert run.returncode == 143, said
+        assert "fix: run the same command again" in said
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+def test_processes_agree_on_stopping(monkeypatch):
+    stop = Stop()
+    Rank(0, 1, torch.device("cpu")).agree(stop)
+    assert not stop.asked
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flags, op: flags.fill_(1))
+    Rank(0, 2, torch.device("cpu")).agree(stop)
+    with pytest.raises(Terminated):
+        stop.raise_if_asked()
+
+
+def test_restarts_are_torchruns():
+    assert "--max-restarts=3" in torchrun_command(Cluster(2, max_restarts=3), ["train"])
+    with pytest.raises(UsageError, match="--max-restarts"):
+        Cluster(max_restarts=3)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "model"
+    with staged_folder(target) as folder:
+        (folder / "a").write_text("one")
+    with pytest.raises(RuntimeError), staged_folder(target) as folder:
+        (folder / "a").write_text("two")
+        raise RuntimeError
+    assert (target / "a").read_text() == "one"
+    with staged_folder(target) as folder:
+        (folder / "b").write_text("three")
+    assert [path.name for path in target.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    discard_folder(target)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    for value in (1, 2):
+        save_checkpoint(tmp_path, 4, {"x": value})
+    assert load_checkpoint(tmp_path / "step-00000004")[1]["x"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
