@@ -78,8 +78,9 @@ def _list(specs: list[DatasetSpec], full: bool, json: bool) -> None:
 def _as_json(spec: DatasetSpec) -> dict[str, object]:
     from defusion_cli.data.adapters.advice import layouts_text
 
-    keys = "id title degradations official supplement supplement_split licence citation source overlaps notes"
-    return {**{key: getattr(spec, key) for key in keys.split()}, "layouts": layouts_text(spec)}
+    counts = ("official", "supplement", "family", "family_supplement", "supplement_split")
+    keys = ("id", "title", "degradations", *counts, "licence", "citation", "source", "overlaps", "notes")
+    return {**{key: getattr(spec, key) for key in keys}, "layouts": layouts_text(spec)}
 
 
 def _table(specs: list[DatasetSpec]) -> Table:
@@ -87,8 +88,12 @@ def _table(specs: list[DatasetSpec]) -> Table:
 
     table = Table(Column("set", no_wrap=True), "shows", "official", "supplement", "terms")
     for spec in specs:
-        counts = (", ".join(f"{k} {v}" for k, v in c.items()) or "-" for c in (spec.official, spec.supplement))
-        table.add_row(spec.id, " + ".join(spec.degradations), *counts, spec.licence)
+        official, theirs = (
+            ", ".join(f"{k} {v}" for k, v in c.items()) or "-" for c in (spec.official, spec.supplement)
+        )
+        if spec.family:
+            theirs = f"{spec.family} together: " + ", ".join(f"{k} {v}" for k, v in spec.family_supplement.items())
+        table.add_row(spec.id, " + ".join(spec.degradations), official, theirs, spec.licence)
     return table
 
 
@@ -101,7 +106,7 @@ def _tell(reports: list[Report], json: bool) -> None:
     for report in reports:
         state = "wrong" if report.problems else "complete" if report.complete else "incomplete"
         table = Table("part", Column("pairs", justify="right"), "official", "supplement")
-        table.title = f"{report.spec.title} ({report.spec.id}), {report.layout}: {state}"
+        console.result(f"{report.spec.title} ({report.spec.id}), {report.layout}: {state}")
         for row in report.rows:
             numbers = ("-" if n is None else str(n) for n in (row.official, row.supplement))
             table.add_row(row.name, str(row.pairs), *numbers)

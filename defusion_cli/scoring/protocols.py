@@ -92,8 +92,8 @@ class Protocol:
 
     def psnr_b_text(self) -> str:
         """Definition of PSNR-B in words."""
-        luma = self._colour_text(self.psnr_colour) if self.psnr_colour != "rgb" else "Y studio range, rounded to 8 bits"
-        return f"error: {self._colour_text(self.psnr_colour)}; blocking of 8×8: {luma}; {self._place_text()}"
+        luma = "" if self.psnr_colour != "rgb" else " of Y studio range rounded to 8 bits"
+        return f"{self._colour_text(self.psnr_colour)}, blocking{luma} at 8×8 added to the error; {self._place_text()}"
 
     def mae_text(self) -> str:
         """Definition of the mean absolute error in words."""

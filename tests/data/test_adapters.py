@@ -184,6 +184,15 @@ def test_realblur_without_its_lists_says_which_file_is_missing(root):
     assert "RealBlur_J_train_list.txt" in report.problems[0]
 
 
+def test_both_halves_of_realblur_are_added_up(root):
+    touch(root, TREES["realblur-j"] + TREES["realblur-r"])
+    lists(root, "J", "")
+    lists(root, "R", "BM3D_")
+    remarks = [line for report in check(root) for line in report.remarks]
+    expected = "RealBlur-J and RealBlur-R together: train 4 (supplement 7516), test 4 (supplement 1961)"
+    assert remarks.count(expected) == 1
+
+
 def test_ots_leaves_out_the_scenes_of_sots(root):
     touch(root, TREES["reside-ots"])
     touch(root / "other", TREES["sots-outdoor"])

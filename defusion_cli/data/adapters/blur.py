@@ -50,6 +50,8 @@ def _realblur(letter: str, folder: str) -> DatasetSpec:
         ),
         official={"train": 3758, "test": 980},
         supplement={},
+        family="RealBlur-J and RealBlur-R",
+        family_supplement={"train": 7516, "test": 1961},
         licence="CC BY 4.0",
         citation="Rim, Lee, Won, Cho: Real-world blur dataset for learning and benchmarking deblurring, ECCV 2020",
         source="https://github.com/rimchang/RealBlur",

@@ -104,7 +104,24 @@ def check(
             accepted="defusion data list shows the layouts",
             fix=f"defusion data check --set NAME {folder}, which says what differs",
         )
-    return [_report(item, split, watch) for item in found]
+    reports = [_report(item, split, watch) for item in found]
+    _add_up(reports, split)
+    return reports
+
+
+def _add_up(reports: Sequence[Report], split: str) -> None:
+    """Sets that the supplement counts together: the sums, where all of them are here."""
+    for family in {report.spec.family for report in reports} - {""}:
+        members = [report for report in reports if report.spec.family == family]
+        theirs = members[0].spec.family_supplement
+        if split != members[0].spec.supplement_split:
+            continue
+        if {m.spec.id for m in members} == {spec.id for spec in DATASETS.values() if spec.family == family}:
+            sums = Counter[str]()
+            for member in members:
+                sums.update({row.name: row.pairs for row in member.rows})
+            counts = ", ".join(f"{part} {sums[part]} (supplement {count})" for part, count in theirs.items())
+            members[-1].remarks.insert(0, f"{family} together: {counts}")
 
 
 def recognise(tree: Tree) -> list[Found]:

@@ -163,6 +163,8 @@ class DatasetSpec:
     official, supplement
         Number of pairs by part (``train``), by part and subset (``test/l``) or in ``all``: as published by the
         authors, and as section 7 of the supplement of Defusion says.
+    family, family_supplement
+        Sets that the supplement counts together share a name, and these are the figures.
     supplement_split
         The split that gives the supplement's figures: ``official`` or ``seed90``.
     licence, citation, source
@@ -197,6 +199,8 @@ class DatasetSpec:
     licence: str
     citation: str
     source: str
+    family: str = ""
+    family_supplement: Mapping[str, int] = field(default_factory=dict)
     supplement_split: str = "official"
     group: tuple[str, ...] = ()
     subset_degradations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
