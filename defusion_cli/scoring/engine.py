@@ -16,13 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defusion_cli.errors import DefusionError, UsageError, did_you_mean
+from defusion_cli.errors import UsageError, did_you_mean
+from defusion_cli.scoring.missing import (
+    DOWNLOADING,
+    hidden_import_error,
+    is_about_files,
+    missing_weights,
+    not_installed,
+)
 
 LPIPS_ALEX = Path(__file__).parent / "weights" / "lpips-alex.safetensors"
 """AlexNet's convolutions and the linear heads of LPIPS 0.1, so that LPIPS needs no network."""
 
 _SHIPPED = ("lpips", "lpips+")
-_DOWNLOADING = re.compile(r'Downloading: "(.+?)" to (\S.*?)\s*$', re.MULTILINE)
 _PATIENCE_S = 20.0
 
 
@@ -38,7 +44,7 @@ def known_metrics() -> Mapping[str, Mapping[str, Any]]:
         with contextlib.redirect_stdout(io.StringIO()):
             from pyiqa.default_model_configs import DEFAULT_CONFIGS
     except ImportError as error:
-        raise _not_installed(error) from None
+        raise not_installed(error) from None
     return DEFAULT_CONFIGS
 
 
@@ -72,11 +78,14 @@ def make_metric(name: str, device: str) -> Any:
                 return _lpips_from_file(name, device)
             return pyiqa.create_metric(name, device=_torch_device(device))
     except ImportError as error:
-        raise _not_installed(error, name) from None
+        raise not_installed(error, name) from None
     except Exception as error:
-        if not _is_about_files(error):
+        hidden = hidden_import_error(error)
+        if hidden is not None:
+            raise not_installed(hidden, name) from None
+        if not is_about_files(error):
             raise
-        raise _missing_weights(name, heard.text, error) from None
+        raise missing_weights(name, heard.text, error) from None
 
 
 def run_metric(metric: Any, pictures: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]] | None) -> list[float]:
@@ -202,7 +211,7 @@ class _Listener(io.TextIOBase):
 
     def write(self, text: str) -> int:
         self.text += text
-        if self._screen is not None and self._screen.isatty() and _DOWNLOADING.search(self.text):
+        if self._screen is not None and self._screen.isatty() and DOWNLOADING.search(self.text):
             self._screen.write(text)
         return len(text)
 
@@ -231,40 +240,3 @@ def _patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _is_about_files(error: Exception) -> bool:
-    """True for what goes wrong between a metric and its weights: downloads, missing and damaged files."""
-    origin = type(error).__module__.split(".")[0]
-    damaged = isinstance(error, (EOFError, ValueError, RuntimeError)) or origin in ("_pickle", "pickle", "zipfile")
-    return isinstance(error, OSError) or origin in ("requests", "urllib3", "huggingface_hub", "httpx") or damaged
-
-
-def _missing_weights(name: str, heard: str, error: Exception) -> DefusionError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    downloads = _DOWNLOADING.findall(heard)
-    if not downloads:
-        return DefusionError(
-            f"The metric {name} cannot load its weights ({reason}).",
-            fix="connect to the network and run again, or score with metrics that need none: psnr, ssim, lpips",
-        )
-    url, target = downloads[-1]
-    path = Path(target)
-    return DefusionError(
-        f"The metric {name} needs the file {path.name}, which is not in {path.parent} and cannot be downloaded.",
-        found=reason,
-        fix=f"on a computer with network, download {url} and put it into {path.parent}",
-    )
-
-
-def _not_installed(error: ImportError, metric: str | None = None) -> UsageError:
-    missing = error.name or str(error)
-    if missing.split(".")[0] == "pyiqa":
-        return UsageError(
-            "This metric needs pyiqa, which is not installed (without it: psnr, ssim, mae).",
-            fix="pip install 'defusion[score]' && pip install --no-deps 'pyiqa>=0.1.16,<0.2'",
-        )
-    return UsageError(
-        f"The metric {metric or ''} needs the package {missing}, which is not installed.".replace("  ", " "),
-        fix=f"pip install {missing.split('.')[0]}",
-    )

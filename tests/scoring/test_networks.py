@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -112,6 +113,16 @@ def test_weights_that_are_not_there(tmp_path, monkeypatch):
     text = str(caught.value)
     assert "pt_inception-2015-12-05-6726825d.pth" in text and "https://" in text and str(tmp_path / "cache") in text
     assert "no route to host" in text and caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(("metric", "package"), [("topiq_fr", "facexlib"), ("clipiqa", "clip")])
+def test_packages_that_are_not_there(metric, package):
+    """pyiqa says of the first that it has never heard of the network."""
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(UsageError, match=f"needs the package {package}") as caught:
+        engine.make_metric(metric, "cpu")
+    assert "pip install --no-deps" in str(caught.value)
 
 
 def test_devices_that_are_not_there():
