@@ -51,7 +51,7 @@ def missing_weights(name: str, heard: str, error: Exception) -> DefusionError:
             f"The metric {name} needs the files of huggingface.co/{repository}, which are not in {HF_HUB_CACHE} and "
             "cannot be downloaded.",
             found=reason,
-            fix=f"on a computer with network, hf download {repository}, then copy {folder} from its cache into {HF_HUB_CACHE}",
+            fix=f"on a computer with network, hf download {repository}; then copy {folder} into {HF_HUB_CACHE}",
         )
     if not downloads:
         return DefusionError(
