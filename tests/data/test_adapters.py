@@ -120,6 +120,13 @@ def test_pairs_are_those_of_the_key(root):
         assert pair.damaged.stem.rsplit("-")[-1] == pair.clean.stem.rsplit("-")[-1]
 
 
+def test_a_subset_without_the_wanted_part(root):
+    touch(root, TREES["raindrop"])
+    with pytest.raises(DataError, match=r"RainDrop\.a for train") as caught:
+        parse_source(f"raindrop.a={root}")
+    assert "parts test" in str(caught.value) and "train," not in str(caught.value)
+
+
 def test_dpdd_pairs_by_position_and_notices_a_missing_file(root):
     touch(root, TREES["dpdd"])
     pairs = load(Selection(dataset("dpdd")), root)[1]
@@ -127,6 +134,7 @@ def test_dpdd_pairs_by_position_and_notices_a_missing_file(root):
     (root / "dd_dp_dataset_canon/train_c/source/1P0A0890.png").unlink()
     with pytest.raises(DataError, match="does not pair up"):
         load(Selection(dataset("dpdd")), root)
+    assert "1P0A0891.png has no twin" in check(root)[0].problems[0]
     (root / "dd_dp_dataset_canon/train_c/target/1P0A0912.png").unlink()
     assert "a file before it is missing" in check(root)[0].problems[0]
 
@@ -215,11 +223,11 @@ def test_pictures_of_raindrop_a_are_found_in_b(root):
 def test_orphans_and_a_misnamed_folder_are_named_with_the_fix(root):
     touch(root, [name.replace("/sharp/", "/clear/") for name in TREES["gopro"]])
     report = check(root, dataset("gopro"))[0]
-    assert any("have no clean twin" in line for line in report.problems)
+    assert any("without a clean twin" in line for line in report.problems)
     assert any("mv " in line and "clear" in line and "sharp" in line for line in report.advice)
     touch(root, ["RainDS/RainDS_real/test_set/rainstreak/IMG_7435.png", *TREES["rainds-real"]])
     report = check(root, dataset("rainds-real"))[0]
-    assert "1 pictures have no clean twin: RainDS/RainDS_real/test_set/rainstreak/IMG_7435.png" in report.problems[0]
+    assert "1 picture without a clean twin: RainDS/RainDS_real/test_set/rainstreak/IMG_7435.png" in report.problems[0]
 
 
 def grey(side: int, bits: int = 8) -> tuple[np.ndarray, Picture]:
@@ -234,7 +242,10 @@ def test_sizes_are_compared_and_sots_is_cut(root):
     photos = load(Selection(dataset("sots-indoor")), root, "test")[1]
     assert len(photos) == 4
     write_image(root / "SOTS/indoor/gt/1400.png", *grey(90))
-    assert "2 pictures differ in size" in check(root, watch=lambda done: None)[0].problems[0]
+    (root / "SOTS/indoor/gt/1401.png").write_bytes(b"no picture")
+    problems = check(root, watch=lambda done: None)[0].problems
+    assert "1 picture that cannot be read: SOTS/indoor/gt/1401.png" in problems
+    assert "2 pictures of another size than their clean twins" in problems[1]
 
 
 def test_pairs_of_a_set_reach_training(root):
@@ -310,7 +321,7 @@ def test_the_command(root):
     run = CliRunner().invoke
     assert all(name in run(app, ["data", "list"]).stdout for name in DATASETS)
     assert "itensity" in run(app, ["data", "list", "--set", "realblur-j"]).stdout
-    touch(root, TREES["flickr2k"])
+    write_set(root, "flickr2k")
     done = run(app, ["data", "check", str(root)])
     assert (done.exit_code, "2650" in done.stdout, "2649 are missing" in done.stdout) == (0, True, True)
     assert run(app, ["data", "check", str(root), "--set", "gopro"]).exit_code == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from PIL import Image as PilImage
 
 from defusion_cli.data.adapters.advice import advise, layouts_text
 from defusion_cli.data.adapters.overlap import same_pictures
-from defusion_cli.data.adapters.pairing import Found, Pair, Tree, find
+from defusion_cli.data.adapters.pairing import Found, Tree, find
 from defusion_cli.data.adapters.registry import DATASETS, drop_scenes
 from defusion_cli.data.adapters.spec import DatasetSpec
 from defusion_cli.data.adapters.splits import ALL, select, with_listed_parts, without_copies
@@ -153,10 +153,10 @@ def _report(found: Found, split: str, watch: Watch | None) -> Report:
     if not found.pairs and not found.broken:
         report.problems.append(f"Nothing in {root} pairs up as {spec.title}.")
         report.advice += [f"Accepted: {text}" for text in layouts_text(spec)]
-    report.problems += _orphans("have no clean twin", found.lonely_damaged, root)
+    report.problems += _orphans("without a clean twin", found.lonely_damaged, root)
     # RainDS has subsets of unequal size, and archives hold clean pictures for all; that harms nobody.
     if found.lonely_clean:
-        report.remarks += _orphans("are clean pictures that no damaged one belongs to", found.lonely_clean, root)
+        report.remarks += _orphans("that are clean and that no damaged one belongs to", found.lonely_clean, root)
     for first, second in found.twice[:3]:
         report.problems.append(
             f"{_short(first, root)} and {_short(second, root)} claim the same place; the first is used"
@@ -179,7 +179,7 @@ def _orphans(what: str, paths: Sequence[Path], root: Path) -> list[str]:
     if not paths:
         return []
     named = ", ".join(_short(path, root) for path in paths[:3])
-    return [f"{len(paths)} pictures {what}: {named}{' …' if len(paths) > 3 else ''}"]
+    return [f"{len(paths)} picture{'s' * (len(paths) > 1)} {what}: {named}{' …' * (len(paths) > 3)}"]
 
 
 def _short(path: Path, root: Path) -> str:
@@ -264,30 +264,30 @@ def _nested(found: Found) -> list[str]:
 
 def _size_problems(found: Found, watch: Watch) -> list[str]:
     """Pairs of unequal size and files that cannot be read, from the files' headers."""
-    sizes: dict[Path, tuple[int, int]] = {}
-    wrong: dict[str, list[Pair]] = defaultdict(list)
+    sizes: dict[Path, tuple[int, int] | None] = {}
+    unequal: list[Path] = []
     for number, pair in enumerate(found.pairs, 1):
-        if pair.damaged is not None:
-            try:
-                damaged, clean = _size(pair.damaged, sizes), _size(pair.clean, sizes)
-            except OSError:
-                wrong["cannot be read"].append(pair)
-            else:
-                if not _fits(damaged, clean, found.spec.centre_crop):
-                    wrong["differ in size from their clean twins"].append(pair)
+        for path in (pair.clean, pair.damaged):
+            if path is not None and path not in sizes:
+                sizes[path] = _size(path)
+        clean, damaged = sizes[pair.clean], sizes[pair.first]
+        if clean and damaged and not _fits(damaged, clean, found.spec.centre_crop):
+            unequal.append(pair.first)
         if number % 64 == 0 or number == len(found.pairs):
             watch(number)
-    return [
-        f"{len(pairs)} pictures {what}: {', '.join(_short(p.first, found.tree.root) for p in pairs[:3])}"
-        for what, pairs in wrong.items()
-    ]
+    broken = [path for path, size in sizes.items() if size is None]
+    root = found.tree.root
+    return _orphans("that cannot be read", broken, root) + _orphans(
+        "of another size than their clean twins", unequal, root
+    )
 
 
-def _size(path: Path, known: dict[Path, tuple[int, int]]) -> tuple[int, int]:
-    if path not in known:
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
         with PilImage.open(path) as image:
-            known[path] = image.size
-    return known[path]
+            return image.size
+    except (OSError, ValueError, PilImage.DecompressionBombError):
+        return None
 
 
 def _fits(damaged: tuple[int, int], clean: tuple[int, int], centre_crop: bool) -> bool:

@@ -208,7 +208,10 @@ _Numbered = Sequence[tuple[Fields, Path]]
 def _position_problem(folder: Path, files: _Numbered, opposite: Path, others: _Numbered, gap: int) -> str:
     """Why two folders cannot be paired by position; empty if they can."""
     if len(files) != len(others):
-        return f"{folder} holds {len(files)} pictures and {opposite} {len(others)}: one archive is incomplete"
+        more, fewer = sorted((files, others), key=len, reverse=True)
+        met = [within(one.stem, other.stem, gap) for (_, one), (_, other) in zip(more, fewer, strict=False)]
+        alone = more[met.index(False) if False in met else len(fewer)][1]
+        return f"{folder} holds {len(files)} pictures and {opposite} {len(others)}: {alone.name} has no twin"
     for (_, damaged), (_, clean) in zip(files, others, strict=True):
         if not within(damaged.stem, clean.stem, gap):
             return f"{damaged.name} in {folder} would pair with {clean.name}: a file before it is missing"

@@ -8,7 +8,7 @@ from pathlib import Path
 from defusion_cli.data.adapters import blur, others, rain, weather
 from defusion_cli.data.adapters.pairing import Found, Pair, Tree, find
 from defusion_cli.data.adapters.spec import DatasetSpec
-from defusion_cli.data.adapters.splits import select
+from defusion_cli.data.adapters.splits import ALL, select
 from defusion_cli.errors import DataError, UsageError, did_you_mean
 
 DATASETS: dict[str, DatasetSpec] = {spec.id: spec for module in (blur, weather, rain, others) for spec in module.SPECS}
@@ -87,9 +87,10 @@ def load(
         )
     pairs = drop_scenes(found, select(found, selection.split, part, selection.subsets), exclude)
     if not pairs:
-        there = sorted({pair.part for pair in found.pairs} - {""})
+        there = sorted({pair.part for pair in select(found, selection.split, ALL, selection.subsets)} - {""})
+        name = ".".join((spec.title, *selection.subsets))
         raise DataError(
-            f"{folder} holds no pictures of {spec.title} for {part}.",
+            f"{folder} holds no pictures of {name} for {part}.",
             found=f"parts {', '.join(there)}" if there else "no part that is named",
             fix=_check_hint(spec, folder),
         )
