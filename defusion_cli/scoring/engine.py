@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
 import io
 import re
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defusion_cli.errors import UsageError, did_you_mean
+from defusion_cli.errors import UsageError
 from defusion_cli.scoring.missing import (
     DOWNLOADING,
     hidden_import_error,
@@ -48,14 +49,15 @@ def known_metrics() -> Mapping[str, Mapping[str, Any]]:
     return DEFAULT_CONFIGS
 
 
-def unknown_metric(name: str, known: Sequence[str]) -> UsageError:
-    """The error for a metric that nobody knows, with the nearest name."""
-    near = did_you_mean(name.lower(), known)
+def unknown_metric(name: str, known: Iterable[str]) -> UsageError:
+    """The error for a metric that nobody knows, with the nearest names."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.55)
     return UsageError(
         "There is no such metric.",
         found=name,
-        accepted=f"{len(known)} names: {', '.join(sorted(known))}",
-        fix=f"did you mean {near}?" if near else None,
+        accepted=f"{len(names)} names: {', '.join(names)}",
+        fix=f"did you mean {' or '.join(near)}?" if near else None,
     )
 
 

@@ -7,7 +7,7 @@ import io
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
@@ -158,7 +158,7 @@ def _escaped(text: str, by: dict[str, str]) -> str:
 def as_object(report: Report) -> dict[str, Any]:
     """The whole report for JSON."""
     return {
-        "protocol": {"name": report.protocol.name, "source": report.protocol.source, "crop": report.protocol.crop},
+        "protocol": asdict(report.protocol),
         "pairing": {"rule": report.rule, "orphans": list(report.orphans), "unused_references": report.unused},
         "metrics": {figure.metric.name: _figure_object(figure) for figure in report.figures},
         "pairs": [_row_object(row) for row in report.rows],

@@ -65,6 +65,7 @@ def test_means_errors_and_every_picture(folders):
     assert (psnr["n"], psnr["definition"], psnr["lower_is_better"]) == (3, "RGB; whole picture", False)
     assert found["metrics"]["mae"]["lower_is_better"] and found["protocol"]["name"] == "rgb"
     assert found["versions"]["numpy"] == np.__version__
+    assert (found["protocol"]["psnr_colour"], found["protocol"]["window"]) == ("rgb", "gaussian")
 
 
 def test_the_baseline_gives_the_gain(folders):
@@ -223,7 +224,7 @@ def test_what_has_no_partner_is_named_and_the_rest_scored(folders, photo):
     ("args", "code", "sentences"),
     [
         ([], 2, ["OUT is needed"]),
-        (["--metrics", "lpisp", "out", "ref"], 2, ["no such metric", "lpisp", "did you mean lpips?"]),
+        (["--metrics", "lpisp", "out", "ref"], 2, ["no such metric", "lpisp", "did you mean lpips"]),
         (["--metrics", " , ", "out", "ref"], 2, ["--metrics names none"]),
         (["--metrics", "entropy,psnr,lpips", "out"], 2, ["psnr, lpips need the true pictures"]),
         (["--protocol", "paper", "out", "ref"], 2, ["needs the data set", "gopro"]),
