@@ -1,4 +1,4 @@
-"""Write docs/commands.md (help pages) and docs/degradations.md (built-in plugins, their parameters) from the code.
+"""Write pages in docs/ from the code: commands.md (help), degradations.md (plugins, parameters), datasets.md.
 
 python docs/make_docs.py [FOLDER]
 """
@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from defusion_cli.commands import COMMANDS
+from defusion_cli.data.adapters import DATASETS, DatasetSpec
+from defusion_cli.data.adapters.advice import layouts_text
 from defusion_cli.plugins import Degradation, describe_params, installed_plugins
+from defusion_cli.scoring.protocols import PAPER
 
 HEAD = "<!-- Written by `make docs`; edit the code, not this page. -->\n"
 
@@ -59,11 +63,41 @@ def degradations_page() -> str:
     return "\n".join([HEAD, "# Built-in degradations\n", *(degradation_section(p) for p in built_in)])
 
 
+def _figures(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{part} {count}" for part, count in counts.items()) or "–"
+
+
+def dataset_section(spec: DatasetSpec) -> str:
+    """One data set: figures, layouts, what to know, terms."""
+    supplement = _figures(spec.family_supplement) + f" ({spec.family} together)" if spec.family else ""
+    lines = [f"## {spec.id}\n", f"{spec.title}. Shows: {' + '.join(spec.degradations) or 'whatever you say'}.\n"]
+    lines += [f"- Pairs, official: {_figures(spec.official)}; supplement of Defusion: "]
+    lines[-1] += f"{supplement or _figures(spec.supplement)} (split `{spec.supplement_split}`)."
+    lines += [f"- Layout: {name}: `{rule}`" for name, rule in (t.split(": ", 1) for t in layouts_text(spec))]
+    lines += [f"- Overlap: {text}" for text in spec.overlaps] + [f"- {text}" for text in spec.notes]
+    lines += [f"- Terms: {spec.licence}. {spec.citation} {spec.source}".rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def datasets_page() -> str:
+    """The data sets and the protocols of their papers as Markdown."""
+    rows = ["| `--set` | PSNR | SSIM | FID mode | read in |", "|---|---|---|---|---|"]
+    for name, protocol in PAPER.items():
+        texts = protocol.psnr_text(), protocol.ssim_text(), protocol.fid_mode, protocol.source
+        rows.append(f"| {name} | " + " | ".join(texts) + " |")
+    table = "\n".join(rows)
+    parts = [HEAD, "# Data sets\n", *(dataset_section(spec) for spec in DATASETS.values())]
+    return "\n".join([*parts, "# Protocols of `defusion score --protocol paper`\n", f"{table}\n"])
+
+
+PAGES = {"commands.md": commands_page, "datasets.md": datasets_page, "degradations.md": degradations_page}
+
+
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    for name, text in {"commands.md": commands_page(), "degradations.md": degradations_page()}.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    for name, page in PAGES.items():
+        (folder / name).write_text(page(), encoding="utf-8")
         print(folder / name)
 
 

@@ -154,7 +154,7 @@ PAPER = {
         replace(_Y, name="rain1400-ddn", pooling="blocks", source="DDN's code as in DRSformer's evaluations"),
         replace(_Y, name="outdoor-rain", source="WeatherDiffusion"),
         replace(_RGB, name="sidd", source="Restormer, Denoising/evaluate_sidd.m; meant for its 256×256 blocks"),
-        replace(_RGB, name="live1", source="FBCNN, main_test_fbcnn_color.py"),
+        replace(_RGB, name="live1", source="FBCNN, main_test_fbcnn_color.py; with psnrb"),
         replace(_RGB, name="euvp", source="FUnIE-GAN, Evaluation/imqual_utils.py; meant for 256×256"),
         replace(_RGB, name="turbid", source="as EUVP"),
     )

@@ -46,7 +46,9 @@ def _realblur(letter: str, folder: str) -> DatasetSpec:
                 "official archive",
                 Rule(f"{folder}/{{scene}}/blur/blur_{{shot}}", f"{folder}/{{scene}}/gt/gt_{{shot}}"),
             ),
-            one_layout("repack of Restormer (test/RealBlur/input)", repack("train|test", f"RealBlur_{letter}")),
+            one_layout(
+                f"repack of Restormer (test/RealBlur_{letter}/input)", repack("train|test", f"RealBlur_{letter}")
+            ),
         ),
         official={"train": 3758, "test": 980},
         supplement={},
