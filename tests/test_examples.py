@@ -114,3 +114,12 @@ def test_every_gallery_sheet_is_there_and_small() -> None:
     sheets = {path.stem: path.stat().st_size for path in (EXAMPLES / "gallery").glob("*.jpg")}
     assert set(sheets) == {p.stem.replace("_", "-") for p in (ROOT / "degradations").glob("[!_]*.py")}
     assert max(sheets.values()) <= 300_000
+
+
+def test_the_script_for_python_runs_and_restores(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "use_from_python.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rainy, restored, path = done.stdout.splitlines()
+    assert Path(path).is_file()
+    assert float(restored.split("'psnr': ")[1].split(",")[0]) > float(rainy.split("'psnr': ")[1].split(",")[0])

@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("defusion_cli", "degradations")
 # Import names whose distribution is called otherwise.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "PIL": "pillow"}
-# pyiqa is optional, guarded, and under a non-commercial licence.
-OPTIONAL = {"pyiqa", "scipy", "pillow_heif"}
+# Guarded: without them the rest works.
+OPTIONAL = {"onnxruntime", "pyiqa", "scipy", "pillow_heif"}
 
 
 def _canonical(name: str) -> str:

@@ -12,5 +12,7 @@ COMMANDS = {
     "data": "Check folders of data sets, and list those that are known.",
     "plugin": "Begin a degradation of your own, or check one.",
     "score": "Compare restored photographs with the true ones.",
+    "export": "Write the network for programs without PyTorch.",
+    "doctor": "Check this installation, and say what to fix.",
 }
 """What each subcommand does, in one line, in the order of use."""

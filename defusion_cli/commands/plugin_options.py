@@ -14,6 +14,19 @@ def complete_plugin(incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+METRICS = (
+    "psnr", "ssim", "lpips", "fid", "mae", "psnry", "ssimc", "fid-clean", "fid-legacy", "niqe", "brisque", "musiq",
+    "maniqa", "clipiqa", "dists", "fsim", "vif", "ms_ssim",
+)  # fmt: skip
+"""Metrics that the shell completes: ours, and those of pyiqa that papers use. Importing pyiqa would take seconds."""
+
+
+def complete_metrics(incomplete: str) -> list[str]:
+    """The list typed so far with its last name completed: ``psnr,l`` gives ``psnr,lpips``."""
+    done, comma, last = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in METRICS if name.startswith(last) and name not in done.split(",")]
+
+
 def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, object]]:
     """``["snow.wind_deg=10"]`` as ``{"snow": {"wind_deg": "10"}}``.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defusion_cli import console
+from defusion_cli.commands.plugin_options import complete_metrics
 from defusion_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:

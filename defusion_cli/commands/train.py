@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from defusion_cli.commands.plugin_options import complete_plugin
+
 
 def train(
     data: Annotated[
@@ -26,7 +28,10 @@ def train(
         Path | None, typer.Option(metavar="FOLDER", help="Folder of photographs to score on, at most 8 are used.")
     ] = None,
     plugin: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Degradation to train; repeatable. Default: all.")
+        list[str] | None,
+        typer.Option(
+            metavar="ID", autocompletion=complete_plugin, help="Degradation to train; repeatable. Default: all."
+        ),
     ] = None,
     tokenizer: Annotated[
         str, typer.Option(metavar="FOLDER", help="default, or the folder that train-tokenizer wrote.")

@@ -1,5 +1,11 @@
-"""Damaging folders of photographs: what is to be done, doing it, and the manifest that can do it again."""
+"""Damaging folders of photographs: what is to be done, doing it, and the manifest that can do it again.
 
+The package is a function, too: `defusion_cli.api.degrade`.
+"""
+
+import sys
+
+from defusion_cli.callable_package import CallablePackage
 from defusion_cli.degrade.manifest import MANIFEST_NAME, Entry, read_manifest
 from defusion_cli.degrade.plan import ORDERS, Damage, Item, Task, draw_recipes, plan_folder, plan_manifest, plan_preview
 from defusion_cli.degrade.preview import draw_preview
@@ -26,3 +32,5 @@ __all__ = [
     "run_task",
     "run_tasks",
 ]
+
+sys.modules[__name__].__class__ = CallablePackage

@@ -5,8 +5,9 @@ photo, damaged = x_LQ;  instruction v = D(g) − g  →  tokens  →  ŷ₀ = da
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from defusion_cli.diffusion.schedule import precondition
+from defusion_cli.ground.instruction import named_residual
+from defusion_cli.plugins import installed_plugins, physical_order
+
+_EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "default"
 
 THUMBNAIL_PX = 64
 """Side of the view of the whole photograph that every tile is given."""
@@ -43,6 +48,14 @@ class DefusionPipeline(DiffusionPipeline):
         See `defusion_cli.diffusion.schedule.make_scheduler`.
     damage_scale
         Factor that brings y₀, in the network's [−1, 1] units, to about unit deviation for the forward process.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from defusion_cli import DefusionPipeline
+    >>> pipeline = DefusionPipeline.from_pretrained("default").to("cpu")
+    >>> pipeline(Image.new("RGB", (64, 48), "grey"), "rain").images[0].size
+    (64, 48)
     """
 
     model_cpu_offload_seq = "tokenizer->unet"
@@ -51,6 +64,16 @@ class DefusionPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(unet=unet, tokenizer=tokenizer, scheduler=scheduler)
         self.register_to_config(damage_scale=damage_scale)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path = "default", **options: Any) -> Any:
+        """The model ``"default"`` of this package, or any that `save_pretrained` wrote: a folder or a hub id.
+
+        This is diffusers' own loader, with its options. ``defusion restore --model`` is more careful with folders
+        of strangers (`defusion_cli.restore.model.load_pipeline`).
+        """
+        default = pretrained_model_name_or_path == "default"
+        return super().from_pretrained(_EMBEDDED if default else pretrained_model_name_or_path, **options)
 
     @torch.no_grad()
     def encode_instruction(self, residual: NDArray[np.float32] | Tensor) -> Tensor:
@@ -123,7 +146,7 @@ class DefusionPipeline(DiffusionPipeline):
     def __call__(
         self,
         image: PillowImage.Image | NDArray[np.float32] | Tensor,
-        instruction: NDArray[np.float32] | Tensor,
+        instruction: str | Sequence[str] | NDArray[np.float32] | Tensor,
         num_inference_steps: int = 1,
         generator: torch.Generator | None = None,
         output_type: str = "pil",
@@ -136,7 +159,8 @@ class DefusionPipeline(DiffusionPipeline):
         image
             PIL picture, H×W×3 array in [0, 1], or N×3×H×W tensor in [0, 1].
         instruction
-            Residual D(g) − g in [−1, 1], or ready tokens (N×K×D).
+            What to remove: the id of a degradation, or several; a residual D(g) − g in [−1, 1]; or ready tokens
+            (N×K×D).
         num_inference_steps
             See `damage`.
         generator
@@ -149,8 +173,7 @@ class DefusionPipeline(DiffusionPipeline):
         if isinstance(image, np.ndarray):
             image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
         lq = image.to(self.device, torch.float32)
-        ready = isinstance(instruction, Tensor) and instruction.ndim == 3
-        tokens = torch.as_tensor(instruction) if ready else self.encode_instruction(instruction)
+        tokens = self._tokens(instruction)
         noise = torch.randn(lq.shape, generator=generator).to(lq.device)
         restored: Any = (lq - self.damage(lq, tokens.to(lq.device), noise, num_inference_steps)).clamp(0, 1).cpu()
         if output_type != "pt":
@@ -158,6 +181,15 @@ class DefusionPipeline(DiffusionPipeline):
         if output_type == "pil":
             restored = [PillowImage.fromarray((picture * 255).round().astype(np.uint8)) for picture in restored]
         return ImagePipelineOutput(images=restored) if return_dict else (restored,)
+
+    def _tokens(self, instruction: str | Sequence[str] | NDArray[np.float32] | Tensor) -> Tensor:
+        if isinstance(instruction, Tensor) and instruction.ndim == 3:
+            return instruction
+        if isinstance(instruction, (Tensor, np.ndarray)):
+            return self.encode_instruction(instruction)
+        ids = [instruction] if isinstance(instruction, str) else sorted(set(instruction))
+        plugins = installed_plugins()
+        return self.encode_instruction(named_residual(physical_order(ids, plugins), plugins))
 
 
 def use_bfloat16(device_type: str) -> bool:

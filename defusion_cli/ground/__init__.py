@@ -15,13 +15,20 @@ from defusion_cli.ground.assembly import (
     draw_ground,
 )
 from defusion_cli.ground.files import MOST_ON_SHEET, SHEET, GroundSet, write_ground, write_sheet
-from defusion_cli.ground.instruction import decode_residual, draw_instruction, encode_residual
+from defusion_cli.ground.instruction import (
+    INSTRUCTION_PX,
+    decode_residual,
+    draw_instruction,
+    encode_residual,
+    named_residual,
+)
 from defusion_cli.ground.natural import natural_pool
 from defusion_cli.plugins.contract import Image
 
 __all__ = [
     "CATEGORIES",
     "GROUND_KINDS",
+    "INSTRUCTION_PX",
     "MAX_SIZE",
     "MIN_SIZE",
     "MOST_ON_SHEET",
@@ -34,6 +41,7 @@ __all__ = [
     "draw_ground",
     "draw_instruction",
     "encode_residual",
+    "named_residual",
     "natural_pool",
     "write_ground",
     "write_sheet",

@@ -12,6 +12,12 @@ from defusion_cli.ground.assembly import draw_ground
 from defusion_cli.plugins.compose import Recipe, Stage, apply_recipe, draw_recipe, draw_seed
 from defusion_cli.plugins.contract import Degradation, Image
 
+INSTRUCTION_PX = 224
+"""Side of the instructions that models are given when they restore."""
+
+NAMED_SEVERITY = 0.6
+"""Strength of the damage that stands for a name: clearly visible, not the worst of its kind."""
+
 _LEAST_SEVERITY = 0.3
 
 
@@ -56,6 +62,20 @@ def draw_instruction(
     recipe = Recipe(tuple(stages), draw_seed(rng))
     degraded = apply_recipe(ground, recipe, plugins)
     return ground, degraded, degraded - ground, recipe
+
+
+def named_residual(ids: Sequence[str], plugins: Mapping[str, Degradation[Any]], number: int = 0) -> NDArray[np.float32]:
+    """The instruction that stands for the name of a degradation, or of several: always the same, 224×224×3 in [−1, 1].
+
+    Parameters
+    ----------
+    ids
+        In the order in which they are applied.
+    number
+        Of the ground that they are shown on.
+    """
+    rng = np.random.default_rng(number)
+    return draw_instruction(ids, plugins, rng, severity=NAMED_SEVERITY, size=INSTRUCTION_PX)[2]
 
 
 def encode_residual(residual: NDArray[np.float32]) -> Image:

@@ -12,12 +12,9 @@ from torch import Tensor
 from defusion_cli.canvas import Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
-from defusion_cli.ground import draw_instruction
+from defusion_cli.ground.instruction import INSTRUCTION_PX, named_residual
 from defusion_cli.plugins.compose import Plugins, physical_order
 
-INSTRUCTION_PX = 224
-NAMED_SEVERITY = 0.6
-"""Strength of the damage on the ground: clearly visible, not the worst of its kind."""
 _JPEG_BLOCK = 8
 
 
@@ -36,7 +33,7 @@ class Instructor:
     """
 
     def __init__(self, pipeline: DefusionPipeline, plugins: Plugins, grounds: int = 1) -> None:
-        self._pipeline, self._plugins, self._grounds = pipeline, plugins, grounds
+        self.pipeline, self._plugins, self._grounds = pipeline, plugins, grounds
         self._known: dict[tuple[str, ...], Tensor] = {}
 
     def named(self, ids: Sequence[str]) -> Tensor:
@@ -49,23 +46,16 @@ class Instructor:
         key = tuple(physical_order(sorted(set(ids)), self._plugins))
         if key not in self._known:
             shown = [named_residual(key, self._plugins, number) for number in range(self._grounds)]
-            self._known[key] = torch.cat([self._pipeline.encode_instruction(v) for v in shown], dim=1)
+            self._known[key] = torch.cat([self.pipeline.encode_instruction(v) for v in shown], dim=1)
         return self._known[key]
 
     def example(self, before: Pixels, after: Pixels) -> Tensor:
         """Tokens, 1×196×256, of the difference between a damaged picture and the same picture without damage."""
-        return self._pipeline.encode_instruction(example_residual(before, after))
+        return self.pipeline.encode_instruction(example_residual(before, after))
 
     def blind(self) -> Tensor:
         """Tokens, 1×196×256, of the null instruction v = 0, with which the model was trained to remove what it sees."""
-        return self._pipeline.encode_instruction(np.zeros((INSTRUCTION_PX, INSTRUCTION_PX, 3), np.float32))
-
-
-def named_residual(ids: Sequence[str], plugins: Plugins, number: int = 0) -> NDArray[np.float32]:
-    """The instruction of `ids` on the ground with this number: always the same, 224×224×3 in [−1, 1]."""
-    rng = np.random.default_rng(number)
-    residual = draw_instruction(ids, plugins, rng, severity=NAMED_SEVERITY, size=INSTRUCTION_PX)[2]
-    return residual
+        return self.pipeline.encode_instruction(np.zeros((INSTRUCTION_PX, INSTRUCTION_PX, 3), np.float32))
 
 
 def example_residual(before: Pixels, after: Pixels) -> NDArray[np.float32]:

@@ -1,0 +1,380 @@
+"""The commands as functions: pictures in, pictures out.
+
+A picture is a PIL image, a NumPy array (float32, H×W×3, RGB in [0, 1]) or a path. What comes back is an array where an
+array went in, and a PIL image otherwise. Folders, records, resuming and metadata are what the command line is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from defusion_cli.plugins import Recipe
+    from defusion_cli.restore.instruction import Instructor
+
+    Array = NDArray[np.float32]
+    File = str | Path
+
+
+@overload
+def restore(
+    picture: Array,
+    degradation: str | Sequence[str] | None = None,
+    *,
+    example: tuple[Any, Any] | None = None,
+    model: str = "default",
+    steps: int = 1,
+    seed: int = 0,
+    tile: int | None = None,
+    device: str = "auto",
+) -> Array: ...
+@overload
+def restore(
+    picture: Image.Image | File,
+    degradation: str | Sequence[str] | None = None,
+    *,
+    example: tuple[Any, Any] | None = None,
+    model: str = "default",
+    steps: int = 1,
+    seed: int = 0,
+    tile: int | None = None,
+    device: str = "auto",
+) -> Image.Image: ...
+def restore(
+    picture: Image.Image | Array | File,
+    degradation: str | Sequence[str] | None = None,
+    *,
+    example: tuple[Any, Any] | None = None,
+    model: str = "default",
+    steps: int = 1,
+    seed: int = 0,
+    tile: int | None = None,
+    device: str = "auto",
+) -> Image.Image | Array:
+    """Take damage out of a photograph.
+
+    Parameters
+    ----------
+    picture
+        Of any size.
+    degradation
+        What to remove: an id such as ``"rain"``, or several that lie over one another. None with no `example` says
+        nothing of the damage.
+    example
+        A damaged picture and the same view without damage, of equal size: what differs is removed.
+    model
+        ``"default"``, a folder, or a hub id; loaded once.
+    steps
+        Denoising steps, 1 … 50; one is the most accurate.
+    seed
+        Decides the noise it starts from.
+    tile
+        Side of a tile in pixels, 128 or more; None chooses one for the free memory.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Raises
+    ------
+    UsageError
+        For a name that nobody knows, or both `degradation` and `example`.
+    DataError
+        If a file cannot be read, or the pictures of the example do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from defusion_cli import degrade, restore, score
+    >>> from skimage import data
+    >>> photo = data.astronaut()[:128, 100:292].astype(np.float32) / 255
+    >>> rainy = degrade(photo, "rain", severity=0.5, seed=1)
+    >>> restored = restore(rainy, "rain")
+    >>> restored.shape, restored.dtype
+    ((128, 192, 3), dtype('float32'))
+    >>> score(restored, photo)["psnr"] > score(rainy, photo)["psnr"]
+    True
+    """
+    from defusion_cli.errors import UsageError
+    from defusion_cli.restore.pixels import restore_pixels
+
+    ids = [degradation] if isinstance(degradation, str) else list(degradation or ())
+    if ids and example:
+        raise UsageError("What to remove is said in more than one way.", accepted="degradation=… or example=…")
+    pixels = _pixels(picture)
+    instructor = _instructor(model, device)
+    if example:
+        tokens = instructor.example(*(_pixels(one) for one in example))
+    else:
+        tokens = instructor.named(ids) if ids else instructor.blind()
+    return _like(picture, restore_pixels(instructor.pipeline, pixels, tokens, steps, seed, tile))
+
+
+@overload
+def degrade(
+    picture: Array,
+    plugins: str | Sequence[str],
+    severity: float | None = None,
+    *,
+    seed: int = 0,
+    params: Mapping[str, Mapping[str, object]] | None = None,
+) -> Array: ...
+@overload
+def degrade(
+    picture: Image.Image | File,
+    plugins: str | Sequence[str],
+    severity: float | None = None,
+    *,
+    seed: int = 0,
+    params: Mapping[str, Mapping[str, object]] | None = None,
+) -> Image.Image: ...
+def degrade(
+    picture: Image.Image | Array | File,
+    plugins: str | Sequence[str],
+    severity: float | None = None,
+    *,
+    seed: int = 0,
+    params: Mapping[str, Mapping[str, object]] | None = None,
+) -> Image.Image | Array:
+    """Damage a photograph as weather, optics and cameras do.
+
+    Parameters
+    ----------
+    plugins
+        Id of a degradation, or several in the order in which they are applied.
+    severity
+        In [0, 1], for all of them; None lets each draw its own.
+    seed
+        The same one gives the same damage.
+    params
+        Parameters to force, by plugin id: ``{"snow": {"wind_deg": 10}}``.
+
+    Raises
+    ------
+    UsageError
+        For unknown plugins or parameters, and values out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from defusion_cli import degrade
+    >>> grey = np.full((64, 64, 3), 0.5, np.float32)
+    >>> noisy = degrade(grey, "noise", severity=0.4, seed=7)
+    >>> bool((noisy == degrade(grey, "noise", severity=0.4, seed=7)).all())
+    True
+    >>> degrade(grey, "noize")
+    Traceback (most recent call last):
+    ...
+    defusion_cli.errors.UsageError: There is no degradation named 'noize'.
+      accepted: ...
+      fix: did you mean noise?
+    """
+    import numpy as np
+
+    from defusion_cli.plugins import apply_recipe, draw_recipe, installed_plugins
+
+    ids = [plugins] if isinstance(plugins, str) else list(plugins)
+    recipe = draw_recipe(ids, installed_plugins(), np.random.default_rng(seed), severity, params)
+    return _like(picture, apply_recipe(_pixels(picture), recipe, installed_plugins()))
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A visual ground and what a degradation does to it.
+
+    Attributes
+    ----------
+    ground, degraded
+        Size×size×3 float32 in [0, 1].
+    instruction
+        degraded − ground, in [−1, 1].
+    recipe
+        How it was damaged.
+    """
+
+    ground: Array
+    degraded: Array
+    instruction: Array
+    recipe: Recipe
+
+
+def make_ground(
+    plugins: str | Sequence[str] = (),
+    severity: float | None = None,
+    *,
+    kind: str = "visual",
+    size: int = 224,
+    seed: int = 0,
+) -> Ground:
+    """Draw a test chart and its damaged twin.
+
+    Parameters
+    ----------
+    plugins, severity
+        As for `degrade`; no plugins leave the chart as it is.
+    kind
+        ``"visual"``, ``"simple"`` or ``"blank"``.
+    size
+        Side in pixels, 32 … 1024.
+    seed
+        Decides all that is drawn.
+
+    Raises
+    ------
+    UsageError
+        For an unknown plugin or kind, or a size out of range.
+
+    Examples
+    --------
+    >>> from defusion_cli import make_ground
+    >>> rainy = make_ground("rain", severity=0.6)
+    >>> rainy.instruction.shape, bool(rainy.instruction.any())
+    ((224, 224, 3), True)
+    >>> bool(make_ground().instruction.any())
+    False
+    """
+    import numpy as np
+
+    from defusion_cli.ground import draw_instruction
+    from defusion_cli.plugins import installed_plugins
+
+    ids = [plugins] if isinstance(plugins, str) else list(plugins)
+    drawn = draw_instruction(ids, installed_plugins(), np.random.default_rng(seed), kind, severity, size)
+    return Ground(*drawn)
+
+
+def score(
+    picture: Image.Image | Array | File,
+    reference: Image.Image | Array | File,
+    metrics: str = "psnr,ssim",
+    *,
+    protocol: str = "pyiqa",
+) -> dict[str, float]:
+    """Compare a restored picture with the true one, or two folders of them.
+
+    Parameters
+    ----------
+    picture, reference
+        Two pictures of equal size, or two folders, paired by name.
+    metrics
+        Names separated by commas, as for ``defusion score``; of two single pictures ``psnr``, ``psnry``, ``ssim``,
+        ``ssimc`` and ``mae``.
+    protocol
+        ``"pyiqa"``, ``"rgb"`` or ``"y"``.
+
+    Returns
+    -------
+    dict
+        Value by metric; for folders, means over all pairs.
+
+    Raises
+    ------
+    UsageError
+        For an unknown metric or protocol.
+    DataError
+        If the pictures differ in size, or folders do not pair up.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from defusion_cli import score
+    >>> grey = np.full((32, 32, 3), 0.5, np.float32)
+    >>> round(score(grey + np.float32(0.1), grey)["psnr"], 2)
+    20.0
+    """
+    from defusion_cli.scoring.metrics import find_metrics
+    from defusion_cli.scoring.protocols import find_protocol
+
+    settled = find_protocol(protocol, None)
+    wanted = find_metrics(metrics, settled, True)
+    if isinstance(picture, (str, Path)) and Path(picture).is_dir():
+        return _score_folders(Path(picture), Path(cast("File", reference)), wanted, settled)
+    return _score_pictures(_pixels(picture), _pixels(reference), wanted)
+
+
+def _score_folders(out: Path, ref: Path, metrics: Sequence[Any], protocol: Any) -> dict[str, float]:
+    from defusion_cli.scoring.pairs import pair_folders
+    from defusion_cli.scoring.report import mean_and_error
+    from defusion_cli.scoring.run import score_pairs
+    from defusion_cli.scoring.sets import prepare, score_set
+
+    pairs = pair_folders(out, ref).pairs
+    single = [metric for metric in metrics if metric.kind != "set"]
+    rows = score_pairs(pairs, single, protocol, "cpu", lambda row: None)
+    for row in rows:
+        if row.problem is not None:
+            raise row.problem
+    found = {metric.name: mean_and_error([row.scores[metric.name] for row in rows])[0] for metric in single}
+    for metric in metrics:
+        if metric.kind == "set":
+            found[metric.name] = score_set(pairs, prepare(metric, "cpu"), _watch_nothing)[0]
+    return {metric.name: found[metric.name] for metric in metrics}
+
+
+def _watch_nothing(steps: int = 1) -> None:
+    """For who wants to be told of progress, where nobody looks."""
+
+
+def _score_pictures(picture: Array, reference: Array, metrics: Sequence[Any]) -> dict[str, float]:
+    from defusion_cli.errors import DataError, UsageError
+
+    if picture.shape != reference.shape:
+        sizes = [f"{one.shape[1]}×{one.shape[0]}" for one in (picture, reference)]
+        raise DataError("The two pictures differ in size.", found=" and ".join(sizes))
+    found = {}
+    for metric in metrics:
+        if metric.function is None:
+            raise UsageError(
+                f"{metric.name} needs files.",
+                accepted="psnr, psnry, ssim, ssimc, mae of two pictures; anything of two folders",
+                fix="score(folder, reference_folder, …)",
+            )
+        found[metric.name] = metric.function(picture, reference, None)
+    return found
+
+
+@lru_cache(maxsize=2)
+def _instructor(model: str, device: str) -> Instructor:
+    from defusion_cli.plugins import installed_plugins
+    from defusion_cli.restore.instruction import Instructor
+    from defusion_cli.restore.model import choose_device, load_pipeline
+
+    return Instructor(load_pipeline(model, choose_device(device)), installed_plugins())
+
+
+def _pixels(picture: Image.Image | Array | File) -> Array:
+    """Any picture as float32 RGB in [0, 1]."""
+    import numpy as np
+    from PIL import Image
+
+    from defusion_cli.errors import UsageError
+    from defusion_cli.images import read_pixels
+
+    if isinstance(picture, (str, Path)):
+        return read_pixels(Path(picture))
+    if isinstance(picture, Image.Image):
+        return np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
+    array = np.asarray(picture)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind != "f":
+        raise UsageError(
+            "This array is not a picture.",
+            found=f"{array.dtype} {array.shape}",
+            accepted="floating point, H×W×3, RGB in [0, 1]",
+            fix="picture.astype('float32') / 255 for 8-bit values",
+        )
+    return array.astype(np.float32, copy=False)
+
+
+def _like(picture: Image.Image | Array | File, pixels: Array) -> Image.Image | Array:
+    """`pixels` in the form in which `picture` came."""
+    from PIL import Image
+
+    from defusion_cli.images import to_uint8
+
+    return Image.fromarray(to_uint8(pixels)) if isinstance(picture, (str, Path, Image.Image)) else pixels

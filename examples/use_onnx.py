@@ -1,0 +1,27 @@
+"""Restore a photograph with onnxruntime and NumPy alone, once `defusion export onnx defusion.onnx` has been run.
+
+python examples/use_onnx.py defusion.onnx rain PHOTO OUT.png
+"""
+
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+MULTIPLE, THUMBNAIL = 16, 64
+
+graph, degradation, source, target = sys.argv[1:]
+tokens = np.load(graph.removesuffix(".onnx") + ".npz")[degradation]
+image = Image.open(source).convert("RGB")
+photo = np.asarray(image, np.float32) / 255
+height, width = photo.shape[:2]
+padded = np.pad(photo, ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0)), mode="symmetric")
+view = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.float32) / 255
+
+session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+inputs = {"photo": padded, "thumbnail": view}
+inputs = {name: value.transpose(2, 0, 1)[None] for name, value in inputs.items()}
+restored = session.run(None, {**inputs, "tokens": tokens})[0][0].transpose(1, 2, 0)[:height, :width]
+Image.fromarray(np.rint(restored * 255).astype(np.uint8)).save(target)
+print(target)

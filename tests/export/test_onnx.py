@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import save_tiny_model
+from typer.testing import CliRunner
+
+from defusion_cli.app import app
+from defusion_cli.diffusion import make_thumbnail
+from defusion_cli.errors import DefusionError
+from defusion_cli.restore.model import load_pipeline
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'defusion[export]'")
+pytest.importorskip("onnxscript", reason="needs pip install 'defusion[export]'")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
+    """Model folder, graph, and what the command reported."""
+    folder = tmp_path_factory.mktemp("export")
+    model = save_tiny_model(folder / "model")
+    done = CliRunner().invoke(app, ["export", "onnx", str(folder / "a.onnx"), "--model", str(model), "--json"])
+    assert done.exit_code == 0, done.output
+    return model, folder / "a.onnx", json.loads(done.stdout)
+
+
+def test_the_graph_computes_what_the_pipeline_does(exported, photo):
+    model, graph, report = exported
+    assert report["check"]["difference"] <= 1e-3 and report["check"]["onnx_seconds"] > 0
+    pipeline = load_pipeline(str(model))
+    tokens = np.load(graph.with_suffix(".npz"))
+    lq = torch.from_numpy(photo[:96, :144]).permute(2, 0, 1)[None].contiguous()
+    inputs = {"photo": lq, "tokens": torch.from_numpy(tokens["rain"]), "thumbnail": make_thumbnail(lq)}
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    (restored,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    with torch.inference_mode():
+        damage = pipeline.damage(lq, inputs["tokens"], torch.randn(lq.shape), 1)
+    assert not np.allclose(restored, lq.numpy(), atol=1e-2)
+    # The pipeline computes in bfloat16 where that is fast.
+    assert np.abs(restored - (lq - damage).clamp(0, 1).numpy()).max() < 0.02
+
+
+def test_a_graph_that_computes_something_else_is_noticed(exported, tmp_path):
+    from defusion_cli.export import check_onnx
+
+    model, graph, _ = exported
+    pipeline = load_pipeline(str(model))
+    torch.nn.init.normal_(pipeline.unet.conv_out.bias)
+    with pytest.raises(DefusionError, match="does not compute what PyTorch computes"):
+        check_onnx(pipeline, graph, seconds=0)
+
+
+def test_the_example_needs_no_torch(exported, tmp_path, photo):
+    _, graph, _ = exported
+    Image.fromarray(np.rint(photo[:50, :61] * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    script = ROOT / "examples/use_onnx.py"
+    assert "torch" not in script.read_text(encoding="utf-8")
+    command = [sys.executable, str(script), str(graph), "noise", str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "b.png").size == (61, 50)
+
+
+@pytest.mark.parametrize("arguments", [("tflite", "a.onnx"), ("onnx", "a.pt")])
+def test_other_formats_are_refused(arguments):
+    assert CliRunner().invoke(app, ["export", *arguments]).exit_code == 2

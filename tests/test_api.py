@@ -1,0 +1,146 @@
+"""The commands as functions: what comes in is what comes out, and it is what the commands do."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import save_tiny_model
+
+import defusion_cli
+from defusion_cli import DefusionPipeline, degrade, make_ground, restore, score
+from defusion_cli.errors import DataError, UsageError
+from defusion_cli.images import read_pixels, write_image
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["defusion_cli.api", "defusion_cli.diffusion.pipeline"])
+def test_the_examples_in_the_docstrings(name):
+    module = sys.modules.get(name) or __import__(name, fromlist=["_"])
+    failed, tried = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
+    assert tried >= 3 and failed == 0
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, defusion_cli, defusion_cli.api; from defusion_cli import degrade, make_ground, restore, score;"
+        "print(sorted({'torch', 'diffusers', 'rich', 'typer'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("first", ["import defusion_cli.restore.plan, defusion_cli.degrade.plan;", ""])
+def test_the_packages_of_the_same_name_do_not_get_in_the_way(first):
+    code = (
+        f"{first}from defusion_cli import degrade, restore; from defusion_cli.restore.tiling import cut_tiles;"
+        "import defusion_cli.restore.plan as plan; print(callable(restore), callable(degrade), bool(plan.plan_jobs))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True True True\n"
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in defusion_cli.__all__:
+        assert getattr(defusion_cli, name) is not None
+        assert name in dir(defusion_cli)
+    assert list(inspect.signature(restore).parameters)[:2] == ["picture", "degradation"]
+    with pytest.raises(AttributeError, match="no attribute 'restor'"):
+        defusion_cli.restor  # noqa: B018
+    for function in (degrade, make_ground, restore, score):
+        target = getattr(sys.modules["defusion_cli.api"], getattr(function, "__name__").rpartition(".")[2])  # noqa: B009
+        assert "Parameters" in target.__doc__ and "Raises" in target.__doc__
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """Folder of a tiny model."""
+    return str(save_tiny_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture
+def pictures(tmp_path, photo):
+    """One picture as array, PIL image and path."""
+    write_image(tmp_path / "a.png", photo)
+    with Image.open(tmp_path / "a.png") as image:
+        return read_pixels(tmp_path / "a.png"), image.convert("RGB"), tmp_path / "a.png"
+
+
+def test_arrays_give_arrays_and_everything_else_pil(pictures, tiny_model):
+    array, image, path = pictures
+    for function in (lambda p: degrade(p, "rain", 0.5, seed=3), lambda p: restore(p, "rain", model=tiny_model)):
+        made = [function(picture) for picture in (array, image, path, str(path))]
+        assert made[0].dtype == np.float32 and made[0].shape == array.shape
+        assert all(isinstance(one, Image.Image) for one in made[1:])
+        assert all(np.array_equal(np.asarray(one), np.rint(made[0] * 255).astype(np.uint8)) for one in made[1:])
+        assert not np.array_equal(made[0], array)
+
+
+def test_restore_is_what_the_command_does(pictures, tiny_model, tmp_path):
+    array, _, path = pictures
+    command = [sys.executable, "-m", "defusion_cli", "restore", str(path), str(tmp_path / "out.png")]
+    subprocess.run([*command, "--degradation", "rain", "--model", tiny_model], check=True, capture_output=True)
+    made = restore(array, "rain", model=tiny_model)
+    assert (
+        np.abs(made - read_pixels(tmp_path / "out.png")).max() <= 1.01 / 255
+    )  # the command works on the samples of the file
+
+
+def test_parameters_can_be_forced():
+    grey = np.full((64, 64, 3), 0.5, np.float32)
+    forced = {"kind": "gaussian", "sigma": 25.5}
+    strong = degrade(grey, ["noise"], 0.1, params={"noise": forced})
+    assert np.std(strong) == pytest.approx(0.1, rel=0.05)
+    with pytest.raises(UsageError):
+        degrade(grey, "noise", params={"noise": {"sigma": 99999}})
+
+
+def test_grounds(photo):
+    ground = make_ground(["rain", "noise"], 0.5, size=96, seed=2)
+    assert np.array_equal(ground.instruction, ground.degraded - ground.ground)
+    assert ground.recipe.ids == ("rain", "noise")
+
+
+def test_scores_of_pictures_and_folders(pictures, tmp_path, photo):
+    array, image, _ = pictures
+    write_image(tmp_path / "in/a.png", photo * 0.9)
+    write_image(tmp_path / "in/b.png", photo * 0.8)
+    write_image(tmp_path / "gt/a.png", photo)
+    write_image(tmp_path / "gt/b.png", photo)
+    each = [score(tmp_path / f"in/{name}.png", tmp_path / f"gt/{name}.png") for name in "ab"]
+    both = score(tmp_path / "in", tmp_path / "gt")
+    assert list(both) == ["psnr", "ssim"]
+    assert both["psnr"] == pytest.approx((each[0]["psnr"] + each[1]["psnr"]) / 2)
+    assert score(image, array, "mae")["mae"] == 0
+    with pytest.raises(DataError, match="differ in size"):
+        score(array[:-1], array)
+    with pytest.raises(UsageError, match="needs files"):
+        score(array, array, "lpips")
+
+
+def test_mistakes_are_told(photo, tiny_model):
+    with pytest.raises(UsageError, match="not a picture"):
+        degrade((photo * 255).astype(np.uint8), "rain")
+    with pytest.raises(UsageError, match="more than one way"):
+        restore(photo, "rain", example=(photo, photo), model=tiny_model)
+    with pytest.raises(UsageError) as error:
+        restore(photo, "rian", model=tiny_model)
+    assert error.value.fix == "did you mean rain?"
+
+
+def test_the_pipeline_as_diffusers_users_know_it(photo, tiny_model, tmp_path):
+    pipeline = DefusionPipeline.from_pretrained(tiny_model).to("cpu")
+    tensor = torch.from_numpy(photo).permute(2, 0, 1)[None]
+    by_name = pipeline(tensor, "rain", generator=torch.Generator().manual_seed(1), output_type="np").images[0]
+    pipeline.save_pretrained(tmp_path / "copy")
+    again = DefusionPipeline.from_pretrained(tmp_path / "copy")
+    image = Image.fromarray(np.rint(photo * 255).astype(np.uint8))
+    made = again(image, ["rain"], generator=torch.Generator().manual_seed(1)).images[0]
+    assert np.abs(np.asarray(made) / 255 - by_name).max() < 0.02
+    assert pipeline(tensor, ["rain", "noise"], output_type="pt").images.shape == tensor.shape

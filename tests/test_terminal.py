@@ -1,0 +1,60 @@
+"""Manners at the terminal: completion, encodings, widths, colours, suggestions."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from defusion_cli.commands.plugin_options import METRICS, complete_metrics
+from defusion_cli.plugins import installed_plugins
+from defusion_cli.scoring.metrics import find_metrics
+from defusion_cli.scoring.protocols import find_protocol
+
+
+def complete(words: str) -> list[str]:
+    """What bash is offered after `words`."""
+    count = len(words.split()) - (0 if words.endswith(" ") else 1)
+    environment = {**os.environ, "_DEFUSION_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+    done = subprocess.run(
+        [sys.executable, "-m", "defusion_cli"], env=environment, capture_output=True, text=True, check=False
+    )
+    return done.stdout.split()
+
+
+def test_plugins_and_metrics_are_completed():
+    assert set(complete("defusion restore a b --degradation ra")) == {"rain", "raindrop"}
+    assert set(complete("defusion train --plugin ")) >= set(installed_plugins())
+    assert "psnr,lpips" in complete("defusion score a b --metrics psnr,l")
+    assert complete_metrics("psnr,ps") == ["psnr,psnry"]
+
+
+def test_metrics_that_are_completed_exist():
+    pytest.importorskip("pyiqa", reason="needs pyiqa")
+    assert len(find_metrics(",".join(METRICS), find_protocol("pyiqa", None), True)) == len(METRICS)
+
+
+@pytest.mark.parametrize("columns", ["40", "100"])
+def test_lists_fit_the_terminal(columns):
+    environment = {**os.environ, "COLUMNS": columns, "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "defusion_cli", "degrade", "--list"]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
+    assert max(map(len, done.stdout.splitlines())) <= int(columns)
+    shown = re.sub(r"[^a-z-]", " ", done.stdout).split()
+    assert {"rain", "noise"} <= set(shown)
+
+
+def test_a_locale_without_utf8_and_no_colour(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment |= {"NO_COLOR": "1", "FORCE_COLOR": "", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    for arguments in (["degrade", "--list"], ["degrade", "--plugin", "rian"], ["data", "list"]):
+        command = [sys.executable, "-m", "defusion_cli", *arguments]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True)
+        assert b"Traceback" not in done.stderr and b"\x1b" not in done.stdout + done.stderr
+    assert b"did you mean rain?" in subprocess.run(
+        [sys.executable, "-m", "defusion_cli", "degrade", "--plugin", "rian"],
+        env=environment, cwd=tmp_path, capture_output=True,
+    ).stderr  # fmt: skip
