@@ -31,7 +31,11 @@ def score(
     ] = None,
     metrics: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="psnr, psnrb, ssim, lpips, fid, mae, or any name that pyiqa knows."),
+        typer.Option(
+            metavar="NAMES",
+            autocompletion=complete_metrics,
+            help="psnr, psnrb, ssim, lpips, fid, mae, or any name that pyiqa knows.",
+        ),
     ] = "psnr,ssim,lpips",
     protocol: Annotated[
         str,
