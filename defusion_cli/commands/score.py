@@ -172,18 +172,22 @@ def _score_set(rows: list[Row], scorer: SetScorer) -> tuple[Figure, str | None]:
     return summarise_set(metric, value, len(pairs), baseline), warning
 
 
+def _pictures(count: int) -> str:
+    return f"{count} picture{'s' * (count != 1)}"
+
+
 def _comment(report: Report, seconds: float) -> None:
     """What a person should know beside the numbers, on stderr."""
     for orphan in report.orphans:
         console.note(f"{orphan}: not scored")
     if report.unused:
-        console.note(f"{report.unused} pictures of REF were not compared with anything")
+        console.note(f"{_pictures(report.unused)} of REF not compared with anything")
     notes: dict[str, list[str]] = {}
     for row in report.rows:
         for note in row.notes:
             notes.setdefault(note, []).append(row.pair.name)
     for note, names in notes.items():
-        console.note(f"{len(names)} pictures ({names[0]}{', …' if len(names) > 1 else ''}): {note}")
+        console.note(f"{_pictures(len(names))} ({names[0]}{', …' if len(names) > 1 else ''}): {note}")
     for warning in report.warnings:
         console.note(f"warning: {warning}")
     counts = {"scored": len(report.rows) - report.failed, "failed": report.failed, "unpaired": len(report.orphans)}

@@ -206,7 +206,7 @@ def _rivals(folder: Path, one: Path, other: Path, rule: str) -> DataError:
 def _strangers(out: Path, outputs: Sequence[Path], ref: Path, references: Sequence[Path], rule: str) -> DataError:
     return DataError(
         f"No picture in {out} has a partner in {ref}.",
-        found=f"{outputs[0]} ({len(outputs)} pictures) and {references[0]} ({len(references)} pictures)",
+        found=f"{outputs[0]}, the first of {len(outputs)}, and {references[0]}, the first of {len(references)}",
         accepted=f"pairs: {rule}",
         fix="give the two folders of one data set; where its files have two names, --set NAME",
     )

@@ -45,7 +45,9 @@ def draw_gains(report: Report, folder: Path) -> list[Path]:
     ranked = sorted(rows, key=lambda row: gain(row, metrics[0]), reverse=True)
     best = ranked[:_EXTREMES]
     worst = [row for row in ranked[-_EXTREMES:] if row not in best]
-    write_image(sheet, _sheet([*best, *worst], metrics[0]))
+    labels = [f"best {index}" for index in range(1, len(best) + 1)]
+    labels += [f"worst {index}" for index in range(len(worst), 0, -1)]
+    write_image(sheet, _sheet(labels, [*best, *worst], metrics[0]))
     return [scatter, sheet]
 
 
@@ -75,11 +77,11 @@ def _scatter(rows: Sequence[Row], metrics: Sequence[Metric]) -> bytes:
     return data.getvalue()
 
 
-def _sheet(rows: Sequence[Row], metric: Metric) -> NDArray[np.float32]:
+def _sheet(labels: Sequence[str], rows: Sequence[Row], metric: Metric) -> NDArray[np.float32]:
     """Input, restored and true picture side by side, one row each, best first."""
     font = ImageFont.load_default(14)
     strips = []
-    for row in rows:
+    for label, row in zip(labels, rows, strict=True):
         paths = (row.pair.baseline, row.pair.out, row.pair.ref)
         try:
             cells = [_reduced(read_pixels(path)) for path in paths if path is not None]
@@ -87,7 +89,8 @@ def _sheet(rows: Sequence[Row], metric: Metric) -> NDArray[np.float32]:
             continue  # gone since it was scored
         width = len(cells) * (_CELL_PX + _GAP_PX) + _GAP_PX
         strip = PilImage.new("RGB", (width, _TITLE_PX + max(cell.height for cell in cells) + _GAP_PX), "white")
-        title = f"{row.pair.name}: {metric.name} {row.baseline[metric.name]:.4g}, {row.scores[metric.name]:.4g}"
+        values = f"{metric.name} {row.baseline[metric.name]:.4g} to {row.scores[metric.name]:.4g}"
+        title = f"{label}, {row.pair.name}: {values}"
         ImageDraw.Draw(strip).text((_GAP_PX, 2), f"{title} (input, restored, true)", "black", font)
         for index, cell in enumerate(cells):
             strip.paste(cell, (_GAP_PX + index * (_CELL_PX + _GAP_PX), _TITLE_PX))

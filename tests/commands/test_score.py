@@ -217,7 +217,7 @@ def test_what_has_no_partner_is_named_and_the_rest_scored(folders, photo):
     assert found["metrics"]["psnr"]["n"] == 3
     assert "stranger.png" in found["pairing"]["orphans"][0] and found["pairing"]["unused_references"] == 1
     Path("out/stranger.png").unlink()
-    assert "1 pictures of REF" in run("--metrics", "psnr", "out", "ref").stderr
+    assert "1 picture of REF not compared" in run("--metrics", "psnr", "out", "ref").stderr
 
 
 @pytest.mark.parametrize(
