@@ -110,7 +110,7 @@ def test_light_commands_leave_torch_alone(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_files_of_the_packages_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -128,4 +128,4 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert "defusion_cli/py.typed" in expected
-    assert expected - packed == set()
+    assert {name for name in packed if ".dist-info/" not in name} == expected

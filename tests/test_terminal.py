@@ -58,3 +58,16 @@ def test_a_locale_without_utf8_and_no_colour(tmp_path):
         [sys.executable, "-m", "defusion_cli", "degrade", "--plugin", "rian"],
         env=environment, cwd=tmp_path, capture_output=True,
     ).stderr  # fmt: skip
+
+
+def test_names_of_written_files_exist_on_windows(tmp_path):
+    command = [sys.executable, "-m", "defusion_cli"]
+    for arguments in (
+        ["degrade", "--plugin", "rain", "--plugin", "noise"],
+        ["make-ground", "--plugin", "jpeg", "--size", "32", "grounds"],
+        ["plugin", "new", "lens-flare"],
+    ):
+        subprocess.run([*command, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    names = [part for path in tmp_path.rglob("*") for part in path.relative_to(tmp_path).parts]
+    assert len(names) > 8
+    assert [name for name in names if re.search(r'[<>:"\\|?*]|[. ]$', name)] == []

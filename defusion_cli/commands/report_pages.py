@@ -28,7 +28,13 @@ _LABELS = {"before": "damaged", "after": "restored", "true": "true"}
 _PAIRS = (("before", "after"), ("true", "after"), ("before", "true"))
 
 
-def write_restore_page(path: Path, outcomes: Sequence[Outcome], label: str, reference: Path | None) -> Path | None:
+def write_restore_page(
+    path: Path,
+    outcomes: Sequence[Outcome],
+    label: str,
+    reference: Path | None,
+    recognised: Mapping[str, tuple[str, float]] | None = None,
+) -> Path | None:
     """The page of a run of ``defusion restore``; returns the folder of pictures beside it, if there had to be one.
 
     Parameters
@@ -37,6 +43,8 @@ def write_restore_page(path: Path, outcomes: Sequence[Outcome], label: str, refe
         What the model was told to remove.
     reference
         The true picture, or the folder of the true ones, named like the photographs; None for no scores.
+    recognised
+        By the name of the job: what was recognised in that photograph, and the confidence in [0, 1].
     """
     rows = _scores(outcomes, reference) if reference else {}
     metrics = _metrics() if reference else ()
@@ -44,6 +52,7 @@ def write_restore_page(path: Path, outcomes: Sequence[Outcome], label: str, refe
         *(column for metric in metrics for column in _metric_columns(metric, gains=True)),
         Column("change", "change", "/255", 2, worst="high", help="Mean absolute difference of damaged and restored"),
         Column("shown", "to remove", number=False, help="What the model was told to remove"),
+        *([Column("confidence", "confidence", "%", 0, help="That this is the damage")] if recognised else []),
         Column("size", "megapixels", "MP", 2, worst="high"),
         Column("seconds", "time", "s", 2, worst="high", help="Of computing, without reading and writing"),
     ]
@@ -65,15 +74,22 @@ def write_restore_page(path: Path, outcomes: Sequence[Outcome], label: str, refe
         pairs=_PAIRS,
         first=metrics[0].name if metrics else "change",
     )
-    return _write(path, page, _restored(outcomes, label, rows, metrics), len(outcomes))
+    return _write(path, page, _restored(outcomes, label, rows, metrics, recognised or {}), len(outcomes))
 
 
 def _restored(
-    outcomes: Sequence[Outcome], label: str, rows: Mapping[str, Row], metrics: Sequence[Metric]
+    outcomes: Sequence[Outcome],
+    label: str,
+    rows: Mapping[str, Row],
+    metrics: Sequence[Metric],
+    recognised: Mapping[str, tuple[str, float]],
 ) -> Iterator[Entry]:
     for outcome in outcomes:
         job, row = outcome.job, rows.get(outcome.job.name)
         values: dict[str, float | str | None] = {"shown": label}
+        if job.name in recognised:
+            shown, confidence = recognised[job.name]
+            values = {"shown": shown, "confidence": 100 * confidence}
         if outcome.size:
             values |= {"size": outcome.size[0] * outcome.size[1] / 1e6, "seconds": outcome.seconds}
         if outcome.state == "failed":

@@ -213,3 +213,20 @@ def test_a_page_of_pictures_that_were_done_before(folder: Path, model: str) -> N
     page = _page("r.html")
     assert [entry["notes"] for entry in page["entries"]] == [["done before"]] * 2
     assert page["first"] == {"key": "change", "falling": True}
+
+
+def test_a_page_tells_what_was_recognised_and_how_sure_that_is(folder: Path) -> None:
+    from defusion_cli.commands.report_pages import write_restore_page
+    from defusion_cli.restore.plan import plan_jobs
+    from defusion_cli.restore.run import Outcome
+
+    jobs = plan_jobs(Path("in"), Path("out"))
+    for job in jobs:
+        write_image(job.target, read_pixels(job.source))
+    outcomes = [Outcome(job, "restored", 1.0, (61, 50)) for job in jobs]
+    write_restore_page(Path("r.html"), outcomes, "auto", None, {"a.png": ("rain + noise", 0.87)})
+    page = _page("r.html")
+    values = {entry["name"]: entry["values"] for entry in page["entries"]}
+    assert (values["a.png"]["shown"], values["a.png"]["confidence"]) == ("rain + noise", pytest.approx(87))
+    assert values["sub/b.jpg"]["shown"] == "auto" and "confidence" not in values["sub/b.jpg"]
+    assert "confidence" in [column["key"] for column in page["columns"]]
