@@ -85,6 +85,8 @@ def score(
         raise UsageError("--style has no such choice.", found=style, accepted=", ".join(_STYLES))
     spec, data_set = find_set(set_) if set_ else (None, None)
     settled = find_protocol(protocol, data_set)
+    if spec and spec.centre_crop:
+        settled = settled.with_larger_references()
     tasks = find_tasks(task, data_set) if table6 or task else ()
     wanted = find_metrics(metrics, settled, ref is not None)
     _check_request(wanted, baseline, ref, plot, bool(tasks))

@@ -109,6 +109,10 @@ class Protocol:
         """Definition of FID in words."""
         return f"InceptionV3 pool3, 2048 features, mode {self.fid_mode}"
 
+    def with_larger_references(self) -> Protocol:
+        """The same for a set whose true pictures are larger by design, whatever is computed of them."""
+        return replace(self, crop="reference-centre") if self.crop == "none" else self
+
     def _place_text(self) -> str:
         return _CROPS[self.crop] + _ALIGNMENTS[self.alignment]
 
