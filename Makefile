@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYIQA := pyiqa>=0.1.16,<0.2
 IMAGECORRUPTIONS := imagecorruptions==1.1.2
 
-.PHONY: demo setup test lint type bench chaos mutants docs check gallery help
+.PHONY: demo setup test lint type bench chaos mutants audit docs check gallery help
 
 demo: $(VENV)/.installed ## Restore the photos in examples/ and draw a before/after sheet.
 	$(BIN)/python examples/run_demo.py
@@ -37,6 +37,10 @@ chaos: $(VENV)/.tested ## Kill every command fifty times and compare with an und
 
 mutants: $(VENV)/.tested ## Feed ten thousand damaged pictures to restore and score; minutes.
 	$(BIN)/python tests/mutants.py --keep mutants
+
+audit: $(VENV)/.tested ## Compare the installed packages with published security advisories; asks PyPI.
+	$(PIP) install pip-audit
+	$(BIN)/python -m pip_audit --local --skip-editable
 
 docs: $(VENV)/.tested ## Write the pages in docs/ from the code.
 	$(BIN)/python docs/make_docs.py
