@@ -89,16 +89,15 @@ def _demosaic(mosaic: Array, out: Array) -> None:
     """H×W values at the sites of an RGGB sensor to H×W×3 in `out`, by bilinear interpolation."""
     tent = np.array([0.5, 1.0, 0.5], np.float32)
     cross = np.array([[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]], np.float32)
-    plane = np.empty_like(mosaic)
-    for channel in range(3):
-        plane.fill(0)
+    planes = np.zeros((3, *mosaic.shape), np.float32)
+    for channel, plane in enumerate(planes):
         for y, x in _SITES[channel]:
             plane[y::2, x::2] = mosaic[y::2, x::2]
         if channel == 1:
             cv2.filter2D(plane, -1, cross, dst=plane, borderType=cv2.BORDER_REFLECT_101)
         else:
             cv2.sepFilter2D(plane, -1, tent, tent, dst=plane, borderType=cv2.BORDER_REFLECT_101)
-        cv2.insertChannel(plane, out, channel)
+    cv2.merge(list(planes), dst=out)
 
 
 def _camera_noise(image: Image, params: NoiseParams, rng: np.random.Generator) -> Array:

@@ -180,10 +180,9 @@ def unit_normals(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np
 def smooth_noise(noise: NDArray[np.float32], grain_px: float, chroma_grain_px: float) -> None:
     """Smooth noise (H×W×3), in place, by Gaussians of different widths in brightness and in colour."""
     cv2.transform(noise, _RGB_TO_YCC, dst=noise)
-    plane = np.empty(noise.shape[:2], np.float32)
-    for channel, width in enumerate((grain_px, chroma_grain_px, chroma_grain_px)):
+    planes = cv2.split(noise)
+    for plane, width in zip(planes, (grain_px, chroma_grain_px, chroma_grain_px), strict=True):
         if width > 0:
-            cv2.extractChannel(noise, channel, dst=plane)
             cv2.GaussianBlur(plane, (0, 0), width, dst=plane)
-            cv2.insertChannel(plane, noise, channel)
+    cv2.merge(planes, dst=noise)
     cv2.transform(noise, _YCC_TO_RGB, dst=noise)

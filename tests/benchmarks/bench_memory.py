@@ -1,85 +1,84 @@
-"""Peak memory of ``defusion restore`` on a picture of 200 megapixels, in each format that holds one.
+"""Peak memory of `defusion degrade` against the number of pictures in the folder: it should be flat.
 
-    python tests/benchmarks/bench_memory.py [--megapixels 200] [--model FOLDER|default] [FORMAT …]
+    python tests/benchmarks/bench_memory.py --counts 10 1000 20000 --markdown docs/speed.md
 
-Formats: jpg, png, tif, deep.png, deep.tif (16 bits), turned.jpg (EXIF orientation 6). Without --model the network is a
-tiny one: the memory of a tile is that of the network, everything else is the same.
+The folder holds one photograph under many names (hard links). Every run is a process of its own; what is told is its
+peak resident memory, of the largest of its processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
+from subprocess import DEVNULL, Popen
 
-import numpy as np
-from PIL import Image
+import cv2
+from skimage import data
 
-from defusion_cli.canvas import Canvas, Tags, new_samples
-from defusion_cli.images import encode_canvas
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tiny import save_tiny_model
-
-FORMATS = ("jpg", "turned.jpg", "png", "tif", "deep.png", "deep.tif")
-_PEAK = (
-    "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, file=sys.stderr); sys.exit(code)"
-)
+LIMIT = 1.2
+"""The peak with most pictures over the peak with fewest."""
 
 
-def draw(path: Path, megapixels: float) -> None:
-    """A soft gradient with noise, twice as wide as high."""
-    height = round((megapixels * 1e6 / 2) ** 0.5)
-    deep = ".deep." in f".{path.name}"
-    kind, top = (np.uint16, 65535) if deep else (np.uint8, 255)
-    samples, rng = new_samples((height, 2 * height, 3), kind, path.parent), np.random.default_rng(0)
-    grain = rng.normal(0, top / 60, (256, 2 * height, 3)).astype(np.float32)
-    columns = np.linspace(0.2, 0.8, 2 * height, dtype=np.float32)[:, None] * np.float32(top)
-    for row in range(0, height, 256):
-        part = columns * (1 - 0.5 * row / height) + grain
-        samples[row : row + 256] = np.clip(part, 0, top)[: height - row].astype(kind)
-    exif = Image.Exif()
-    exif[0x0112] = 6 if "turned" in path.name else 1
-    with open(path, "w+b") as file:
-        encode_canvas(file, Canvas(samples, Tags(exif=exif.tobytes(), dpi=(300, 300))), path)
+def fill_folder(folder: Path, count: int, side_px: int) -> None:
+    """`count` names of one JPEG photograph."""
+    folder.mkdir()
+    first = folder / "0.jpg"
+    photo = cv2.resize(data.astronaut()[..., ::-1], (side_px, side_px), interpolation=cv2.INTER_AREA)
+    if not cv2.imwrite(str(first), photo):
+        raise OSError(f"{first} cannot be written")
+    for number in range(1, count):
+        os.link(first, folder / f"{number}.jpg")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("formats", nargs="*", default=FORMATS)
-    parser.add_argument("--megapixels", type=float, default=200)
-    parser.add_argument("--model")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=".") as name:
-        folder = Path(name)
-        model = options.model or str(save_tiny_model(folder / "model"))
-        for kind in options.formats:
-            source, target = folder / f"in.{kind}", folder / f"out.{kind}"
-            subprocess.run([sys.executable, __file__, "--draw", source, str(options.megapixels)], check=True)
-            command = [sys.executable, "-m", "defusion_cli", "restore", source, target, "--blind", "--model", model]
-            start = time.monotonic()
-            done = subprocess.run([sys.executable, "-c", _PEAK, *command], capture_output=True, text=True)
-            seconds, peak = time.monotonic() - start, int(done.stderr.split()[-1])
-            size = [path.stat().st_size if path.exists() else None for path in (source, target)]
-            facts = {
-                "format": kind,
-                "exit": done.returncode,
-                "peak_bytes": peak,
-                "seconds": round(seconds),
-                "files": size,
-            }
-            print(json.dumps(facts), flush=True)
-            for path in (source, target):
-                path.unlink(missing_ok=True)
+def peak_megabytes(count: int, side_px: int, plugin: str) -> dict[str, float]:
+    """Peak resident memory of one run over `count` pictures, and how long it took."""
+    with tempfile.TemporaryDirectory() as scratch:
+        pictures, out = Path(scratch) / "in", Path(scratch) / "out"
+        fill_folder(pictures, count, side_px)
+        command = [sys.executable, "-m", "defusion_cli", "degrade", "--plugin", plugin, str(pictures), str(out)]
+        start = time.perf_counter()
+        process = Popen(command, stdout=DEVNULL, stderr=DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+        made = sum(path.suffix in (".jpg", ".png") for path in out.iterdir())
+        if made != count:
+            raise RuntimeError(f"{made} pictures instead of {count}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"pictures": count, "peak_mb": usage.ru_maxrss * unit / 1e6, "seconds": time.perf_counter() - start}
+
+
+def table(rows: list[dict[str, float]], side_px: int) -> str:
+    """Markdown."""
+    lines = [f"| pictures of {side_px}×{side_px} | peak memory |", "|---|---|"]
+    return "\n".join(lines + [f"| {row['pictures']} | {row['peak_mb']:.0f} MB |" for row in rows])
+
+
+def main() -> int:
+    """Print the table; exit with 1 if memory grows with the folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", type=int, nargs="+", default=[10, 1000], help="pictures a run, default 10 1000")
+    parser.add_argument("--side", type=int, default=128, help="width and height of a picture in pixels, default 128")
+    parser.add_argument("--plugin", default="rain", help="degradation, default rain")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    arguments = parser.parse_args()
+    rows = [peak_megabytes(count, arguments.side, arguments.plugin) for count in arguments.counts]
+    print(table(rows, arguments.side))
+    if arguments.markdown:
+        with arguments.markdown.open("a", encoding="utf-8") as page:
+            page.write(f"\n## Memory of `degrade`\n\n{table(rows, arguments.side)}\n")
+    if arguments.json:
+        document = {"version": 1, "side_px": arguments.side, "rows": rows}
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return int(rows[-1]["peak_mb"] > LIMIT * rows[0]["peak_mb"])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--draw"]:
-        draw(Path(sys.argv[2]), float(sys.argv[3]))
-    else:
-        main()
+    sys.exit(main())

@@ -154,3 +154,16 @@ def test_help_needs_neither_numpy_nor_plugins() -> None:
         "assert not {'numpy', 'cv2', 'torch', 'degradations'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_nothing_of_torch_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from defusion_cli.app import app\n"
+        f"done = CliRunner().invoke(app, ['make-ground', '--plugin', 'noise', {str(tmp_path / 'out')!r}])\n"
+        "assert done.exit_code == 0, done.output\n"
+        "assert not {'torch', 'torchvision', 'diffusers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert names(tmp_path / "out")
