@@ -29,8 +29,10 @@ lint: $(VENV)/.tested ## Style, docstrings and import contracts.
 type: $(VENV)/.tested ## Static types.
 	$(BIN)/mypy
 
-bench: $(VENV)/.benched ## Speed beside other libraries, into docs/speed.md and docs/speed.json.
-	$(BIN)/python tests/benchmarks/bench_synthesis.py --json docs/speed.json --markdown docs/speed.md
+bench: $(VENV)/.benched ## Speed beside other libraries, start-up and memory, into docs/speed.md.
+	$(BIN)/python tests/benchmarks/bench_synthesis.py --json docs/speed-synthesis.json --markdown docs/speed.md
+	$(BIN)/python tests/benchmarks/bench_startup.py --json docs/speed-startup.json --markdown docs/speed.md
+	$(BIN)/python tests/benchmarks/bench_memory.py --json docs/speed-memory.json --markdown docs/speed.md
 
 chaos: $(VENV)/.tested ## Kill every command fifty times and compare with an undisturbed run; an hour.
 	$(BIN)/python tests/chaos.py
