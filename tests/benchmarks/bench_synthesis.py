@@ -184,8 +184,7 @@ def page(results: list[dict[str, Any]], missing: dict[str, str]) -> str:
         "# Speed",
         "## Damaging photographs",
         "Pictures of 512×512 in a second of one thread's processor time, 8 bits in and out, parameters drawn anew for "
-        "every picture. All sides of a row took turns in one process. The others' corruptions share a name with ours, "
-        "not the physics: their haze has no depth, their drops refract nothing, their flakes have one size.",
+        "every picture. All sides of a row took turns in one process. What shares a row shares a name, not a model.",
         table(results),
         f"{processor()}; " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".",
     ]
