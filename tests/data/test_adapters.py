@@ -331,5 +331,14 @@ def test_the_command(root):
 
 def test_real_pairs(real_data):
     for name, count in (("rain100h-15", 15), ("sots-indoor-8", 8), ("polyu-20", 20), ("raindrop-4", 4)):
-        report = check(real_data / "val" / name, watch=lambda done: None)[0]
+        folder = real_data / "val" / name
+        report = check(folder, watch=lambda done: None)[0]
         assert (report.spec.id, report.rows[0].pairs, report.problems) == ("pairs", count, [])
+        maker = ViewMaker([parse_source(f"pairs={folder}")], ["noise"], installed_plugins(), SynthesisConfig())
+        view = maker.draw(np.random.default_rng(0), 64)
+        assert 0 < np.abs((view.lq - view.target).numpy()).mean() < 0.5
+
+
+def test_the_real_live1(real_data):
+    report = check(real_data / "val/live1", watch=lambda done: None)[0]
+    assert report.spec.id == "live1" and report.complete and report.rows[0].pairs == 29
