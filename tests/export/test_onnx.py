@@ -66,7 +66,8 @@ def test_the_example_needs_no_torch(exported, tmp_path, photo):
     command = [sys.executable, str(script), str(graph), "noise", str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert Image.open(tmp_path / "b.png").size == (61, 50)
+    with Image.open(tmp_path / "b.png") as restored:
+        assert restored.size == (61, 50)
 
 
 @pytest.mark.parametrize("arguments", [("tflite", "a.onnx"), ("onnx", "a.pt")])
