@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.data.synthesis import View, ViewMaker
-from defusion_cli.data.workers import start_worker, watched
+from defusion_cli.data.workers import no_seed, start_worker, watched
 
 
 class Batch(NamedTuple):
@@ -77,6 +77,7 @@ def view_batches(
         batch_sampler=_Numbers(steps, share_at),
         num_workers=workers,
         worker_init_fn=start_worker,
+        generator=no_seed(),
         collate_fn=_collate,
         prefetch_factor=4 if workers else None,
         # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import torch
+
 from defusion_cli.errors import DefusionError
 
 T = TypeVar("T")
@@ -14,6 +16,14 @@ T = TypeVar("T")
 def start_worker(number: int) -> None:
     """For ``worker_init_fn``: Ctrl-C reaches every process of the terminal, but the training alone decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def no_seed() -> torch.Generator:
+    """For ``generator``: a loader draws a number for its processes, which use none, from the global generator.
+
+    The generator's state is part of a checkpoint: without this, resuming would change it.
+    """
+    return torch.Generator().manual_seed(0)
 
 
 def watched(loader: Iterable[T]) -> Iterator[T]:

@@ -49,7 +49,9 @@ def test_a_signal_leaves_a_checkpoint_and_nothing_changes(tmp_path, photos, toke
     monkeypatch.undo()
     train_diffusion(CONFIG, make_run(tmp_path / "run", photos, tokenizer), ALONE)
     weights = "model/unet/diffusion_pytorch_model.safetensors"
-    assert (tmp_path / "run" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+    last = "checkpoints/step-00000005/tensors.safetensors"
+    for name in (weights, last):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def _start(folder: Path, photos: Path, tokenizer: torch.nn.Module, *extra: str) -> subprocess.Popen[str]:  # noqa: F811
