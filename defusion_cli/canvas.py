@@ -153,9 +153,9 @@ def one_large(height: int, width: int) -> Iterator[None]:
         yield
 
 
-def row_bands(height: int, width: int) -> list[slice]:
-    """Rows of a `height`×`width` picture in pieces of at most `BAND_PX` pixels."""
-    rows = max(1, BAND_PX // max(1, width))
+def row_bands(height: int, width: int, share: int = 1) -> list[slice]:
+    """Rows of a `height`×`width` picture in pieces of at most `BAND_PX` / `share` pixels."""
+    rows = max(1, BAND_PX // share // max(1, width))
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 

@@ -39,6 +39,9 @@ _LEAST_DENSITY = 1 / 500
 """Above `_BELIEVED_PX` pixels a file must have this many bytes for each byte that it unpacks to: photographs have ten
 times as many, while a few kilobytes that claim to be a gigapixel are an attack."""
 
+_READ_BYTES = 1 << 24
+"""Of a TIFF at a time."""
+
 _ORIENTATION = 0x0112
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 
@@ -191,7 +194,7 @@ def _fill_from_png(reader: PngReader, turn: int, scratch: Path | None) -> Canvas
 
 
 def _segments(page: Any) -> Any:
-    for part, index, shape in page.segments(maxworkers=1):
+    for part, index, shape in page.segments(maxworkers=1, buffersize=_READ_BYTES):
         if part is None:
             raise ValueError("it is cut short")
         yield part, (0, *index) if len(index) == 5 else index, shape

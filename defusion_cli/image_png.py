@@ -98,7 +98,8 @@ class PngReader:
         """Rows from top to bottom, with their H×W×C samples; C is 4 for RGB with a transparent colour."""
         length = 1 + self.width * _CHANNELS[self._colour] * self.bits // 8
         raw, unpacked, above = bytearray(), self._unpacked(), bytes(length)
-        for band in row_bands(self.height, self.width):
+        # A dozen copies of a band are in memory while it is decoded.
+        for band in row_bands(self.height, self.width, 4):
             wanted = (band.stop - band.start) * length
             while len(raw) < wanted:
                 piece = next(unpacked, b"")
