@@ -83,10 +83,12 @@ def decode(file: BinaryIO, formats: list[str], scratch: Path | None = None) -> C
 
 
 def _decode(image: ImageFile, file: BinaryIO, bits: int, scratch: Path | None) -> Canvas:
-    turn = int(image.getexif().get(_ORIENTATION, 1))
     large = scratch is not None and is_large(image.height, image.width)
+    if large and bits == 16 and image.format == "PNG":
+        return _decode_large_png(image, file, scratch)  # before Pillow looks for EXIF behind the pixels
+    turn = int(image.getexif().get(_ORIENTATION, 1))
     if large and bits == 16:
-        return _decode_large_16(image, file, turn, scratch)
+        return _decode_large_tiff(image, file, turn, scratch)
     xmp = _xmp(image)
     # Also for 16 bits: unlike OpenCV, Pillow notices that a file is cut short.
     image.load()
@@ -151,16 +153,9 @@ def _plain_mode(image: PilImage.Image) -> str:
     return base + "A" if transparent else base
 
 
-def _decode_large_16(image: PilImage.Image, file: BinaryIO, turn: int, scratch: Path | None) -> Canvas:
-    """16-bit samples a band at a time where that is possible, that is: PNG, and TIFF without or with Deflate."""
+def _decode_large_tiff(image: PilImage.Image, file: BinaryIO, turn: int, scratch: Path | None) -> Canvas:
+    """16-bit samples a strip or tile at a time if they are not compressed or by Deflate, else all at once."""
     file.seek(0)
-    if image.format == "PNG":
-        try:
-            reader = PngReader(file)
-        except ValueError:  # interlaced: all at once
-            file.seek(0)
-            return Canvas(upright(decode_with_opencv(file.read(), 16), turn), _tags(image, _xmp(image)))
-        return _fill_from_png(reader, turn, scratch)
     tags = _tags(image, _xmp(image))
     with tifffile.TiffFile(file) as tiff:
         page: Any = tiff.pages[0]
@@ -179,18 +174,25 @@ def _decode_large_16(image: PilImage.Image, file: BinaryIO, turn: int, scratch: 
     return Canvas(upright(decode_with_opencv(orientation_reset(file.read()), 16), turn), tags)
 
 
-def _fill_from_png(reader: PngReader, turn: int, scratch: Path | None) -> Canvas:
-    samples = stored = np.empty((0, 0, 0), np.uint16)
+def _decode_large_png(image: PilImage.Image, file: BinaryIO, scratch: Path | None) -> Canvas:
+    """16-bit samples a band at a time; all at once if they are interlaced."""
+    file.seek(0)
+    try:
+        reader = PngReader(file)
+    except ValueError:
+        turn = int(image.getexif().get(_ORIENTATION, 1))
+        file.seek(0)
+        return Canvas(upright(decode_with_opencv(file.read(), 16), turn), _tags(image, _xmp(image)))
+    samples = np.empty((0, 0, 0), np.uint16)
     for band, part in reader.bands():
         if not samples.size:
-            size = (reader.width, reader.height) if turn > 4 else (reader.height, reader.width)
-            samples = new_samples((*size, part.shape[2]), np.uint16, scratch)
-            stored = as_stored(samples, turn)
-        stored[band] = part
+            samples = new_samples((reader.height, reader.width, part.shape[2]), np.uint16, scratch)
+        samples[band] = part
         relax(samples)
-    with PilImage.open(io.BytesIO(reader.metadata())) as image:
-        image.load()
-        return Canvas(samples, _tags(image, _xmp(image)))
+    with PilImage.open(io.BytesIO(reader.metadata())) as rest:
+        rest.load()
+        turn = int(rest.getexif().get(_ORIENTATION, 1))
+        return Canvas(upright(samples, turn), _tags(rest, _xmp(rest)))
 
 
 def _segments(page: Any) -> Any:

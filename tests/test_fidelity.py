@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,7 +124,7 @@ def test_an_avif_is_turned_once(tmp_path):
 
 
 def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
     with pytest.raises(DataError) as caught:
         read_image(tmp_path / "a.heic")
@@ -211,6 +215,8 @@ def _large_sources(folder: Path) -> list[Path]:
             exif = Image.Exif()
             exif[0x0112] = turn
             Image.fromarray((deep >> 8).astype(np.uint8)).save(folder / f"e{channels}-{turn}.png", exif=exif)
+    with open(folder / "turned.png", "w+b") as file:
+        encode_canvas(file, Canvas(DEEP, Tags(exif=_exif().tobytes(), xmp=b"<kept/>")), folder / "turned.png")
     Image.fromarray(RGB).save(folder / "a.jpg", exif=_exif(), icc_profile=P3, xmp=b"<kept/>", dpi=(300, 300))
     return sorted(folder.iterdir())
 
@@ -239,7 +245,7 @@ def test_metadata_behind_the_pixels_of_a_large_png_are_found(tmp_path, everythin
         encode_canvas(file, Canvas(DEEP), tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     packet = b"XML:com.adobe.xmp\0\0\0\0\0<late/>"
-    crc = __import__("zlib").crc32(b"iTXt" + packet)
+    crc = zlib.crc32(b"iTXt" + packet)
     late = struct.pack(">I", len(packet)) + b"iTXt" + packet + struct.pack(">I", crc)
     (tmp_path / "a.png").write_bytes(data[:-12] + late + data[-12:])
     assert open_canvas(tmp_path / "a.png", tmp_path).tags.xmp == b"<late/>"
@@ -274,3 +280,14 @@ def test_a_reduced_copy_is_the_mean_of_what_it_covers():
     expected = canvas.pixels().reshape(16, 4, 24, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(small, expected, atol=1e-6)
     assert reduced(canvas, 90).shape == (64, 96, 3)
+
+
+def test_a_large_interlaced_png_is_read_at_once(tmp_path, everything_is_large):
+    convert = shutil.which("convert")
+    if convert is None:
+        pytest.skip("no ImageMagick, which writes interlaced PNG")
+    cv2.imwrite(str(tmp_path / "a.png"), DEEP)
+    command = [convert, tmp_path / "a.png", "-interlace", "PNG", f"PNG64:{tmp_path / 'b.png'}"]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "b.png").read_bytes()[28] == 1
+    np.testing.assert_array_equal(open_canvas(tmp_path / "b.png", tmp_path).samples, DEEP[..., [2, 1, 0, 3]])
