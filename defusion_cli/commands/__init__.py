@@ -7,6 +7,7 @@ COMMANDS = {
     "make-ground": "Draw visual grounds and their degraded twins.",
     "degrade": "Damage photographs as weather, optics and cameras do.",
     "train-tokenizer": "Train the tokenizer of visual instructions.",
+    "train-recogniser": "Train the network that recognises damage.",
     "train": "Train the degradation diffusion model.",
     "restore": "Take rain, snow, haze, blur or noise out of photographs.",
     "data": "Check folders of data sets, and list those that are known.",

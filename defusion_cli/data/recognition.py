@@ -1,0 +1,129 @@
+"""Labelled views for the recogniser: photographs, damaged or not, and what was done to them.
+
+What a photograph has anyway is not to be taken for damage: a little grain, a slightly soft lens, and the rounding to
+eight bits come to clean and damaged views alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from defusion_cli.data.sources import PhotoSource, draw_photo
+from defusion_cli.images import read_pixels
+from defusion_cli.plugins import Image, apply_recipe, draw_recipe, physical_order
+from defusion_cli.plugins.compose import Plugins
+
+_BLOCK_PX = 8
+_MOST_IN_A_MIXTURE = 3
+
+
+@dataclass(frozen=True)
+class RecognitionConfig:
+    """How labelled views are drawn.
+
+    Attributes
+    ----------
+    view_px
+        Longest side of a view.
+    crop_px
+        Side of the crops cut from it.
+    crops
+        Crops of a view.
+    views_per_photo
+        Views made of one photograph once it is read, each with damage of its own.
+    downscale
+        Range of the factor by which a photograph is first reduced; hides the artefacts of its own compression.
+    clean_share, mixture_share
+        Shares of views without damage, and with two or three kinds of it.
+    soft_share, soft_px
+        Share of views that are a little unsharp from the start, and the most they are (sigma of a Gaussian, pixels).
+    grain_share, grain
+        Share of views with a little noise from the start, and the most it is (standard deviation, of 255).
+    shifted_share
+        Share of views whose crops do not begin where the blocks of JPEG do, as in pictures that were trimmed later.
+    """
+
+    view_px: int = 288
+    crop_px: int = 128
+    crops: int = 2
+    views_per_photo: int = 4
+    downscale: tuple[float, float] = (0.45, 0.95)
+    clean_share: float = 0.15
+    mixture_share: float = 0.35
+    soft_share: float = 0.4
+    soft_px: float = 0.6
+    grain_share: float = 0.3
+    grain: float = 1.5
+    shifted_share: float = 0.15
+
+
+class LabelledView(NamedTuple):
+    """Crops K×c×c×3 and the whole view 64×64×3, in [0, 1], and which of the ids are present (P, 0 or 1)."""
+
+    crops: NDArray[np.float32]
+    whole: Image
+    present: NDArray[np.float32]
+
+
+class LabelledViews:
+    """Draws labelled views; a plain object that could travel to data-loader workers."""
+
+    def __init__(
+        self, sources: Sequence[PhotoSource], ids: Sequence[str], plugins: Plugins, config: RecognitionConfig
+    ) -> None:
+        self.sources, self.ids, self.plugins, self.config = list(sources), list(ids), plugins, config
+
+    def draw(self, rng: np.random.Generator, thumbnail_px: int) -> list[LabelledView]:
+        """``views_per_photo`` views of one photograph, determined by `rng`."""
+        photo = self._reduced(read_pixels(draw_photo(self.sources, rng).clean), rng)
+        return [self._view(photo, rng, thumbnail_px) for _ in range(self.config.views_per_photo)]
+
+    def _reduced(self, pixels: Image, rng: np.random.Generator) -> Image:
+        height, width = pixels.shape[:2]
+        factor = max(float(rng.uniform(*self.config.downscale)), self.config.crop_px / min(height, width))
+        size = (max(self.config.crop_px, round(width * factor)), max(self.config.crop_px, round(height * factor)))
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)  # type: ignore[return-value]
+
+    def _view(self, photo: Image, rng: np.random.Generator, thumbnail_px: int) -> LabelledView:
+        config = self.config
+        top, left = (int(rng.integers(max(side - config.view_px, 0) + 1)) for side in photo.shape[:2])
+        view = np.clip(photo[top : top + config.view_px, left : left + config.view_px], 0, 1)
+        if rng.random() < 0.5:
+            view = np.ascontiguousarray(view[:, ::-1])
+        damage = self._draw_damage(rng)
+        view = self._as_taken(view, rng)
+        view = apply_recipe(view, draw_recipe(damage, self.plugins, rng), self.plugins)
+        view = np.rint(view * np.float32(255)) / np.float32(255)
+        crops = np.stack([self._crop(view, rng) for _ in range(config.crops)])
+        whole = cv2.resize(view, (thumbnail_px, thumbnail_px), interpolation=cv2.INTER_AREA)
+        return LabelledView(crops, whole, np.array([i in damage for i in self.ids], np.float32))  # type: ignore[arg-type]
+
+    def _draw_damage(self, rng: np.random.Generator) -> list[str]:
+        kind, most = rng.random(), min(len(self.ids), _MOST_IN_A_MIXTURE)
+        if kind < self.config.clean_share:
+            return []
+        mixed = most > 1 and kind < self.config.clean_share + self.config.mixture_share
+        count = int(rng.integers(2, most + 1)) if mixed else 1
+        damage = [self.ids[k] for k in rng.choice(len(self.ids), count, replace=False)]
+        return physical_order(damage, self.plugins)
+
+    def _as_taken(self, view: Image, rng: np.random.Generator) -> Image:
+        """`view` as a decent camera may have taken it."""
+        if rng.random() < self.config.soft_share:
+            view = cv2.GaussianBlur(view, (0, 0), rng.uniform(0.1, self.config.soft_px))  # type: ignore[assignment]
+        if rng.random() < self.config.grain_share:
+            sigma = np.float32(rng.uniform(0, self.config.grain) / 255)
+            view = view + sigma * rng.standard_normal(view.shape, np.float32)
+        return np.clip(view, 0, 1)
+
+    def _crop(self, view: Image, rng: np.random.Generator) -> Image:
+        side = self.config.crop_px
+        step = 1 if rng.random() < self.config.shifted_share else _BLOCK_PX
+        top, left = (int(rng.integers((length - side) // step + 1)) * step for length in view.shape[:2])
+        return view[top : top + side, left : left + side]

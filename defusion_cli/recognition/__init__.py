@@ -1,0 +1,6 @@
+"""Recognising the damage of a photograph from the photograph alone."""
+
+from defusion_cli.recognition.look import CROP_PX, Recognition, cut_crops, recognise
+from defusion_cli.recognition.network import DegradationRecogniser
+
+__all__ = ["CROP_PX", "DegradationRecogniser", "Recognition", "cut_crops", "recognise"]

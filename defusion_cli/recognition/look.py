@@ -1,0 +1,112 @@
+"""From a photograph of any size to what the recogniser sees, and to what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from defusion_cli.canvas import Photo, Pixels, reduced
+from defusion_cli.diffusion.pipeline import THUMBNAIL_PX, use_bfloat16
+from defusion_cli.recognition.network import DegradationRecogniser
+
+CROP_PX = 128
+"""Side of the crops, cut in native resolution."""
+BLOCK_PX = 8
+"""JPEG compresses blocks of this side; crops begin where blocks begin."""
+_GRID = 4
+"""At most so many crops a row and a column are looked at, spread over the photograph."""
+_GLANCE_PX = 2048
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What a photograph shows.
+
+    Attributes
+    ----------
+    probabilities
+        Of each degradation that the recogniser knows, 0 … 1, the most probable one first.
+    threshold
+        From which on one is called present.
+    """
+
+    probabilities: tuple[tuple[str, float], ...]
+    threshold: float = 0.5
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The degradations to remove, the most probable one first; empty for a clean photograph."""
+        return tuple(name for name, probability in self.probabilities if probability >= self.threshold)
+
+    @property
+    def best(self) -> str:
+        """The most probable degradation, whether or not it is called present."""
+        return self.probabilities[0][0]
+
+    def __str__(self) -> str:
+        """What is present and how probable, as in ``rain 97 %, noise 81 %``; empty for a clean photograph."""
+        shown = self.present
+        return ", ".join(f"{name} {100 * value:.0f} %" for name, value in self.probabilities if name in shown)
+
+
+@torch.no_grad()
+def recognise(network: DegradationRecogniser, photo: Photo) -> Recognition:
+    """Look at a photograph of any size.
+
+    Parameters
+    ----------
+    photo
+        The photograph as displayed, in sRGB (`defusion_cli.canvas.Photo`).
+    """
+    device = network.device
+    whole = np.clip(reduced(photo, _GLANCE_PX), 0, 1)
+    crops, thumbnail = cut_crops(photo), shrink(whole)
+    half = torch.autocast(device.type, torch.bfloat16) if use_bfloat16(device.type) else nullcontext()
+    with half:
+        logits = network(to_tensor(crops)[None].to(device), to_tensor([thumbnail]).to(device))[0]
+    values = torch.sigmoid(logits).tolist()
+    ranked = sorted(zip(network.ids, values, strict=True), key=lambda pair: -pair[1])
+    return Recognition(tuple(ranked), float(network.config["threshold"]))
+
+
+def cut_crops(photo: Photo, grid: int = _GRID) -> list[Pixels]:
+    """Up to grid² crops of 128×128 in [0, 1], evenly spread, fewer where there is no room for more.
+
+    A photograph narrower than a crop is extended by its mirror image.
+    """
+    rows, columns = (_starts(side, grid) for side in photo.size)
+    crops = []
+    for top in rows:
+        for left in columns:
+            crop = photo.pixels((slice(top, top + CROP_PX), slice(left, left + CROP_PX)))
+            bottom, right = CROP_PX - crop.shape[0], CROP_PX - crop.shape[1]
+            if bottom or right:
+                crop = cv2.copyMakeBorder(crop, 0, bottom, 0, right, cv2.BORDER_REFLECT)
+            crops.append(np.clip(crop, 0, 1))
+    return crops
+
+
+def _starts(length: int, most: int) -> list[int]:
+    """Where crops begin along one side: multiples of the block, the first at the border, the last near the other."""
+    count = max(1, min(most, length // CROP_PX))
+    last = max(0, length - CROP_PX)
+    return [round(last * k / max(1, count - 1)) // BLOCK_PX * BLOCK_PX for k in range(count)]
+
+
+def shrink(pixels: Pixels) -> Pixels:
+    """A whole photograph as a thumbnail, 64×64×3."""
+    thumbnail: Pixels = cv2.resize(
+        np.ascontiguousarray(pixels), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA
+    )
+    return thumbnail
+
+
+def to_tensor(pictures: Sequence[Pixels]) -> Tensor:
+    """H×W×3 pictures of one size as N×3×H×W."""
+    return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))
