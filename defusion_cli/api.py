@@ -6,7 +6,7 @@ array went in, and a PIL image otherwise. Folders, records, resuming and metadat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,8 +66,8 @@ def restore(
     picture
         Of any size.
     degradation
-        What to remove: an id such as ``"rain"``, or several that lie over one another. None with no `example` says
-        nothing of the damage.
+        What to remove: an id such as ``"rain"``, or several that lie over one another; ``"auto"`` for what is
+        recognised, if anything. None with no `example` says nothing of the damage.
     example
         A damaged picture and the same view without damage, of equal size: what differs is removed.
     model
@@ -109,6 +109,10 @@ def restore(
         raise UsageError("What to remove is said in more than one way.", accepted="degradation=… or example=…")
     pixels = _pixels(picture)
     instructor = _instructor(model, device)
+    if ids == ["auto"]:
+        ids = list(_recogniser(model, device)(pixels))
+        if not ids:
+            return _like(picture, pixels)
     if example:
         tokens = instructor.example(*(_pixels(one) for one in example))
     else:
@@ -346,6 +350,17 @@ def _instructor(model: str, device: str) -> Instructor:
     from defusion_cli.restore.model import choose_device, load_pipeline
 
     return Instructor(load_pipeline(model, choose_device(device)), installed_plugins())
+
+
+@lru_cache(maxsize=2)
+def _recogniser(model: str, device: str) -> Callable[[Array], Sequence[str]]:
+    """A function that names the damage in a picture."""
+    from defusion_cli.recognition import recognise
+    from defusion_cli.restore.model import choose_device, load_recogniser
+    from defusion_cli.restore.pixels import ArrayPhoto
+
+    network = load_recogniser(model, choose_device(device))
+    return lambda pixels: recognise(network, ArrayPhoto(pixels)).present
 
 
 def _pixels(picture: Image.Image | Array | File) -> Array:

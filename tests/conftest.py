@@ -53,7 +53,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def photo() -> NDArray[np.float32]:
     """A real photograph (NASA, public domain), 128×160×3 float32 in [0, 1]."""
     crop: NDArray[np.float32] = data.astronaut()[0:256, 100:420].astype(np.float32) / 255

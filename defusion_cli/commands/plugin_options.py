@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from defusion_cli.errors import UsageError
 
+AUTO = "auto"
+"""In place of the id of a degradation: whatever is recognised."""
+
 
 def complete_plugin(incomplete: str) -> list[str]:
     """Ids of degradations that begin so, for the shell; by name only, nobody's plugin is imported."""
@@ -25,6 +28,11 @@ def complete_metrics(incomplete: str) -> list[str]:
     """The list typed so far with its last name completed: ``psnr,l`` gives ``psnr,lpips``."""
     done, comma, last = incomplete.rpartition(",")
     return [f"{done}{comma}{name}" for name in METRICS if name.startswith(last) and name not in done.split(",")]
+
+
+def complete_damage(incomplete: str) -> list[str]:
+    """As `complete_plugin`, and ``auto``."""
+    return [AUTO] * AUTO.startswith(incomplete) + complete_plugin(incomplete)
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, object]]:

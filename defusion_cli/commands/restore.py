@@ -6,18 +6,20 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from defusion_cli import console
-from defusion_cli.commands.plugin_options import complete_plugin
+from defusion_cli.commands.plugin_options import AUTO, complete_damage
 from defusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from defusion_cli.diffusion import DefusionPipeline
+    from defusion_cli.recognition import DegradationRecogniser
+    from defusion_cli.restore.instruction import Instructor
     from defusion_cli.restore.ledger import Ledger
     from defusion_cli.restore.plan import Job
     from defusion_cli.restore.run import Options, Outcome
@@ -32,7 +34,9 @@ def restore(
     degradation: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", autocompletion=complete_plugin, help="What to remove: rain, snow, haze …; repeatable."
+            metavar="auto|ID",
+            autocompletion=complete_damage,
+            help="What to remove: rain, snow, haze …, repeatable; auto: what is recognised, as without it.",
         ),
     ] = None,
     example: Annotated[
@@ -40,7 +44,7 @@ def restore(
         typer.Option(metavar="DAMAGED CLEAN", help="Remove what differs between these two pictures of one view."),
     ] = None,
     blind: Annotated[
-        bool, typer.Option("--blind", help="Say nothing of the damage; what happens without the two options above.")
+        bool, typer.Option("--blind", help="Say nothing of the damage: whatever the model sees is removed.")
     ] = False,
     model: Annotated[str, typer.Option(metavar="default|FOLDER|HUB_ID", help="Model to restore with.")] = "default",
     steps: Annotated[
@@ -80,15 +84,15 @@ def restore(
     from defusion_cli.files import remove_leftovers
     from defusion_cli.restore.plan import plan_jobs
 
-    ids = list(dict.fromkeys(degradation or ()))
+    ids = list(dict.fromkeys(degradation or ([] if example or blind else [AUTO])))
     label = _label(ids, example, blind)
     jobs = plan_jobs(source, out, overwrite)
     _check_report(report, reference, jobs)
-    pipeline, tokens = _load(model, device, ids, example)
+    task = _load(model, device, ids, example)
     from defusion_cli.restore.run import Options
 
     sampling: dict[str, Any] = {"steps": steps, "seed": seed, "tile": tile}
-    ledger = _open_ledger(jobs, out, {"model": model, "tokens": tokens, "quality": quality, **sampling})
+    ledger = _open_ledger(jobs, out, {"model": model, "task": task, "quality": quality, **sampling})
     if dry_run:
         _show_plan(jobs, ledger, overwrite, label)
         return
@@ -96,7 +100,7 @@ def restore(
         remove_leftovers(out)
     start = time.monotonic()
     options = Options(overwrite, quality, {"instruction": label, "steps": steps})
-    outcomes = _run(jobs, ledger, options, pipeline, tokens, sampling)
+    outcomes = _run(jobs, ledger, options, task, sampling)
     shown = _show(report, outcomes, label, reference)
     if json:
         _print_report(outcomes, out, shown, {"instruction": label, "model": model, **sampling})
@@ -119,9 +123,9 @@ def _label(ids: list[str], example: tuple[Path, Path] | None, blind: bool) -> st
             found=" and ".join(ways),
             accepted="one of --degradation (several times for a mixture), --example and --blind",
         )
-    if not ways:
-        console.note("Neither --degradation nor --example is given: restoring --blind.")
-    for plugin_id in ids:
+    if AUTO in ids and len(ids) > 1:
+        raise UsageError("--degradation auto goes with no other.", found=" and ".join(ids), fix=f"--degradation {AUTO}")
+    for plugin_id in ids if ids != [AUTO] else ():
         installed_plugins()[plugin_id]
     if example:
         return f"example {example[0].name} {example[1].name}"
@@ -159,23 +163,30 @@ def _check_reference(report: Path | None, reference: Path) -> None:
     check_reference(reference)
 
 
-def _load(
-    model: str, device: str, ids: list[str], example: tuple[Path, Path] | None
-) -> tuple[DefusionPipeline, Tensor]:
-    """The model on its device, and the tokens of the instruction."""
+class _Task(NamedTuple):
+    """The model on its device, the tokens of the instruction, and where they depend on the picture, who tells it."""
+
+    pipeline: DefusionPipeline
+    instructor: Instructor
+    tokens: Tensor
+    recogniser: DegradationRecogniser | None = None
+
+
+def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | None) -> _Task:
     from defusion_cli.images import read_pixels
     from defusion_cli.plugins import installed_plugins
 
     pair = [read_pixels(path) for path in example or ()]
 
     from defusion_cli.restore.instruction import Instructor
-    from defusion_cli.restore.model import choose_device, load_pipeline
+    from defusion_cli.restore.model import choose_device, load_pipeline, load_recogniser
 
+    recogniser = load_recogniser(model, choose_device(device)) if ids == [AUTO] else None
     pipeline = load_pipeline(model, choose_device(device))
     instructor = Instructor(pipeline, installed_plugins())
-    if ids:
-        return pipeline, instructor.named(ids)
-    return pipeline, instructor.example(*pair) if pair else instructor.blind()
+    if ids and not recogniser:
+        return _Task(pipeline, instructor, instructor.named(ids))
+    return _Task(pipeline, instructor, instructor.example(*pair) if pair else instructor.blind(), recogniser)
 
 
 def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Ledger | None:
@@ -185,20 +196,23 @@ def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Le
 
     if jobs[0].target == out:
         return None
-    tokens = hashlib.sha256(settings["tokens"].cpu().numpy().tobytes()).hexdigest()[:16]
-    return Ledger(out, settings | {"model": fingerprint(settings["model"]), "tokens": tokens})
+    model, task = settings["model"], settings.pop("task")
+    tokens = hashlib.sha256(task.tokens.cpu().numpy().tobytes()).hexdigest()[:16]
+    if task.recogniser is not None:
+        tokens = f"{AUTO} {fingerprint(model, recogniser=True)}"
+    return Ledger(out, settings | {"model": fingerprint(model), "tokens": tokens})
 
 
 def _run(
     jobs: Sequence[Job],
     ledger: Ledger | None,
     options: Options,
-    pipeline: DefusionPipeline,
-    tokens: Tensor,
+    task: _Task,
     sampling: dict[str, Any],
 ) -> list[Outcome]:
+    from defusion_cli.restore.automatic import AutomaticRestorer
     from defusion_cli.restore.restorer import Restorer
-    from defusion_cli.restore.run import restore_files
+    from defusion_cli.restore.run import in_words, restore_files
 
     with console.progress("Restoring", len(jobs), "pictures") as bar:
 
@@ -208,9 +222,13 @@ def _run(
         def watch(outcome: Outcome) -> None:
             if outcome.problem:
                 bar.note(str(outcome.problem))
+            elif outcome.state == "restored" and "recognised" in outcome.facts:
+                bar.note(f"{outcome.job.name}: {in_words(outcome.facts)}")
             bar.advance()
 
-        restorer = Restorer(pipeline, tokens, **sampling, on_progress=tick, say=bar.note)
+        restorer: Any = Restorer(task.pipeline, task.tokens, **sampling, on_progress=tick, say=bar.note)
+        if task.recogniser is not None:
+            restorer = AutomaticRestorer(restorer, task.instructor, task.recogniser)
         return restore_files(jobs, restorer, ledger, options, watch, restorer.shrink)
 
 
@@ -220,8 +238,10 @@ def _show(report: Path | None, outcomes: Sequence[Outcome], label: str, referenc
         return None
     if _is_page(report):
         from defusion_cli.commands.report_pages import write_restore_page
+        from defusion_cli.restore.run import RECOGNISED, sureness
 
-        write_restore_page(report, outcomes, label, reference)
+        seen = {one.job.name: (one.facts["instruction"], sureness(one.facts)) for one in outcomes if RECOGNISED in one.facts}
+        write_restore_page(report, outcomes, label, reference, seen)
         return report
     from defusion_cli.restore.sheet import write_sheet
 
@@ -245,6 +265,8 @@ def _print_report(outcomes: Sequence[Outcome], out: Path, shown: Path | None, se
             "state": outcome.state,
             "seconds": outcome.seconds,
             "problem": outcome.problem.failed if outcome.problem else None,
+            "instruction": outcome.facts.get("instruction", settings["instruction"]),
+            "recognised": outcome.facts.get("recognised"),
         }
         for outcome in outcomes
     ]

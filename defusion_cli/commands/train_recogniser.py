@@ -11,9 +11,7 @@ import typer
 def train_recogniser(
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="PATH[:WEIGHT]", help="Folder of clean photographs, or a mixture FILE.toml. Repeatable."
-        ),
+        typer.Option(metavar="PATH[:WEIGHT]", help="Folder of clean photographs, or a mixture FILE.toml. Repeatable."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Run folder; an interrupted run in it goes on.")] = Path(
         "runs/recogniser"
@@ -23,22 +21,20 @@ def train_recogniser(
         list[str] | None, typer.Option(metavar="ID", help="Degradation to recognise; repeatable. Default: all.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. steps=500.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. shards=50.")
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, metavar="N", help="Of weights and samples; 0 … 2147483647.")
     ] = 0,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
 ) -> None:
     """Train the network that recognises what is wrong with a photograph, for restore --degradation auto.
 
     Copy the folder recogniser/ that it writes into the folder of a model.
 
-    Example: defusion train-recogniser --data photos/ --val holdout/ --out runs/recogniser --set steps=1500
+    Example: defusion train-recogniser --data photos/ --val holdout/ --out runs/recogniser --set shards=50
     """
     from defusion_cli.console import note, print_json, result
-    from defusion_cli.restore.model import choose_device
     from defusion_cli.training.recogniser_setup import describe, recogniser_setup
 
     recipe, run = recogniser_setup(settings or [], data or [], out, val=val, plugin_ids=plugin or [], seed=seed)
@@ -47,7 +43,7 @@ def train_recogniser(
         return
     from defusion_cli.training.recogniser import train_recogniser as train
 
-    folder, check = train(recipe, run, choose_device(device))
+    folder, check = train(recipe, run)
     if check is not None:
         for name, share in check.first.items():
             note(f"{name:14} named first {share:4.0%}, alone {check.exact[name]:4.0%}")

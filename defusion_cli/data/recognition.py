@@ -51,7 +51,7 @@ class RecognitionConfig:
 
     view_px: int = 288
     crop_px: int = 128
-    crops: int = 2
+    crops: int = 4
     views_per_photo: int = 4
     downscale: tuple[float, float] = (0.45, 0.95)
     clean_share: float = 0.15
@@ -88,7 +88,7 @@ class LabelledViews:
         height, width = pixels.shape[:2]
         factor = max(float(rng.uniform(*self.config.downscale)), self.config.crop_px / min(height, width))
         size = (max(self.config.crop_px, round(width * factor)), max(self.config.crop_px, round(height * factor)))
-        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)  # type: ignore[return-value]
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
 
     def _view(self, photo: Image, rng: np.random.Generator, thumbnail_px: int) -> LabelledView:
         config = self.config
@@ -116,7 +116,7 @@ class LabelledViews:
     def _as_taken(self, view: Image, rng: np.random.Generator) -> Image:
         """`view` as a decent camera may have taken it."""
         if rng.random() < self.config.soft_share:
-            view = cv2.GaussianBlur(view, (0, 0), rng.uniform(0.1, self.config.soft_px))  # type: ignore[assignment]
+            view = cv2.GaussianBlur(view, (0, 0), rng.uniform(0.1, self.config.soft_px))
         if rng.random() < self.config.grain_share:
             sigma = np.float32(rng.uniform(0, self.config.grain) / 255)
             view = view + sigma * rng.standard_normal(view.shape, np.float32)

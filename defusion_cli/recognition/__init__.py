@@ -1,6 +1,7 @@
 """Recognising the damage of a photograph from the photograph alone."""
 
+from defusion_cli.recognition.features import FEATURES, describe
 from defusion_cli.recognition.look import CROP_PX, Recognition, cut_crops, recognise
 from defusion_cli.recognition.network import DegradationRecogniser
 
-__all__ = ["CROP_PX", "DegradationRecogniser", "Recognition", "cut_crops", "recognise"]
+__all__ = ["CROP_PX", "FEATURES", "DegradationRecogniser", "Recognition", "cut_crops", "describe", "recognise"]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from defusion_cli.canvas import Photo, Pixels, reduced
-from defusion_cli.diffusion.pipeline import THUMBNAIL_PX, use_bfloat16
+from defusion_cli.diffusion.pipeline import THUMBNAIL_PX
+from defusion_cli.recognition.features import describe
 from defusion_cli.recognition.network import DegradationRecogniser
 
 CROP_PX = 128
@@ -64,19 +62,15 @@ def recognise(network: DegradationRecogniser, photo: Photo) -> Recognition:
     photo
         The photograph as displayed, in sRGB (`defusion_cli.canvas.Photo`).
     """
-    device = network.device
-    whole = np.clip(reduced(photo, _GLANCE_PX), 0, 1)
-    crops, thumbnail = cut_crops(photo), shrink(whole)
-    half = torch.autocast(device.type, torch.bfloat16) if use_bfloat16(device.type) else nullcontext()
-    with half:
-        logits = network(to_tensor(crops)[None].to(device), to_tensor([thumbnail]).to(device))[0]
+    vector = describe(cut_crops(photo), shrink(np.clip(reduced(photo, _GLANCE_PX), 0, 1)))
+    logits = network(torch.from_numpy(vector)[None].to(network.device))[0]
     values = torch.sigmoid(logits).tolist()
     ranked = sorted(zip(network.ids, values, strict=True), key=lambda pair: -pair[1])
     return Recognition(tuple(ranked), float(network.config["threshold"]))
 
 
-def cut_crops(photo: Photo, grid: int = _GRID) -> list[Pixels]:
-    """Up to grid² crops of 128×128 in [0, 1], evenly spread, fewer where there is no room for more.
+def cut_crops(photo: Photo, grid: int = _GRID) -> Pixels:
+    """Up to grid² crops, K×128×128×3 in [0, 1], evenly spread, fewer where there is no room for more.
 
     A photograph narrower than a crop is extended by its mirror image.
     """
@@ -87,9 +81,9 @@ def cut_crops(photo: Photo, grid: int = _GRID) -> list[Pixels]:
             crop = photo.pixels((slice(top, top + CROP_PX), slice(left, left + CROP_PX)))
             bottom, right = CROP_PX - crop.shape[0], CROP_PX - crop.shape[1]
             if bottom or right:
-                crop = cv2.copyMakeBorder(crop, 0, bottom, 0, right, cv2.BORDER_REFLECT)
+                crop = np.asarray(cv2.copyMakeBorder(crop, 0, bottom, 0, right, cv2.BORDER_REFLECT), np.float32)
             crops.append(np.clip(crop, 0, 1))
-    return crops
+    return np.stack(crops)
 
 
 def _starts(length: int, most: int) -> list[int]:
@@ -105,8 +99,3 @@ def shrink(pixels: Pixels) -> Pixels:
         np.ascontiguousarray(pixels), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA
     )
     return thumbnail
-
-
-def to_tensor(pictures: Sequence[Pixels]) -> Tensor:
-    """H×W×3 pictures of one size as N×3×H×W."""
-    return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,6 +61,11 @@ class Ledger:
         last = lines[-1]
         made = (last.get("settings"), last.get("source"), last.get("bytes"))
         return made == (self._settings, _identity(job.source), job.target.stat().st_size)
+
+    def facts(self, job: Job, names: Sequence[str]) -> dict[str, Any]:
+        """What the last line of a file says under these names, as far as it does."""
+        last = (self._lines.get(job.name) or [{}])[-1]
+        return {name: last[name] for name in names if name in last}
 
     def owns(self, job: Job) -> bool:
         """True if the file at the target was written by an earlier run, and not changed since."""

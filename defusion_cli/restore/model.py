@@ -24,6 +24,7 @@ from torch import nn
 
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet
 from defusion_cli.errors import DataError, UsageError
+from defusion_cli.recognition import FEATURES, DegradationRecogniser
 from defusion_cli.tokenizer import InstructionTokenizer
 
 DEFAULT_MODEL = "default"
@@ -33,6 +34,7 @@ _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _FILES = ["model_index.json", "scheduler/scheduler_config.json"] + [
     f"{part}/{name}" for part in ("unet", "tokenizer") for name in ("config.json", _WEIGHTS)
 ]
+_RECOGNISER_FILES = [f"recogniser/{name}" for name in ("config.json", _WEIGHTS)]
 _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
 _CLASSES: dict[str, dict[str, Any]] = {
     "unet": {"DegradationUNet": DegradationUNet, "UNet2DConditionModel": UNet2DConditionModel},
@@ -108,10 +110,31 @@ def find_model(model: str) -> Path:
     return _download(model)
 
 
-def fingerprint(model: str) -> str:
-    """Sixteen digits that change with the configuration or the weights of a model."""
+def load_recogniser(model: str = DEFAULT_MODEL, device: str | torch.device = "cpu") -> DegradationRecogniser:
+    """The part of a model that recognises damage, in float32 and evaluation mode, on `device`.
+
+    Raises
+    ------
+    UsageError
+        If `model` is none, or has no such part.
+    DataError
+        If its files are missing, damaged or contradictory.
+    """
+    folder = find_model(model) / "recogniser"
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"The model {model} cannot recognise by itself what is wrong with a photograph.",
+            found=f"no folder recogniser in {folder.parent}",
+            fix="name the damage, as in --degradation rain (defusion degrade --list names all), or add --blind",
+        )
+    network: DegradationRecogniser = _load_module(DegradationRecogniser, folder, _check_recogniser)  # type: ignore[assignment]
+    return network.to(device)
+
+
+def fingerprint(model: str, *, recogniser: bool = False) -> str:
+    """Sixteen digits that change with the configuration or the weights of a model, or only of its recogniser."""
     folder, digest = find_model(model), hashlib.sha256()
-    for name in _FILES:
+    for name in _RECOGNISER_FILES if recogniser else _FILES:
         try:
             with open(folder / name, "rb") as file:
                 digest.update(
@@ -142,7 +165,7 @@ def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_FILES))
+        return Path(snapshot_download(hub_id, allow_patterns=_FILES + _RECOGNISER_FILES))
     except Exception as error:  # no network, no such repository, no access, no disk: told in the library's own words
         if isinstance(error, OSError) and error.errno is not None and error.filename:
             raise
@@ -269,6 +292,16 @@ def _check_unet(settings: Mapping[str, Any]) -> None:
 def _check_tokenizer(settings: Mapping[str, Any]) -> None:
     if not 0 < float(settings.get("companding", 0.5)) <= 1:
         raise ValueError("companding must be in (0, 1]")
+
+
+def _check_recogniser(settings: Mapping[str, Any]) -> None:
+    ids = settings.get("ids")
+    if not ids or not all(isinstance(name, str) for name in ids) or len(set(ids)) < len(ids):
+        raise ValueError("ids must be different names of degradations")
+    if settings.get("features") != FEATURES:
+        raise ValueError(f"features must be {FEATURES}")
+    if not 0 < float(settings.get("threshold", 0.5)) < 1:
+        raise ValueError("threshold must be in (0, 1)")
 
 
 def _load_scheduler(folder: Path) -> DDIMScheduler:

@@ -21,16 +21,19 @@ _GLANCE_PX = 2048
 """The thumbnail of a picture is made from a copy that is about this long."""
 
 
-class _Array:
+class ArrayPhoto:
+    """Pixels in memory, H×W×3 sRGB in [0, 1], as a `Photo`."""
+
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
         self.size = pixels.shape[0], pixels.shape[1]
 
     def pixels(self, window: Window) -> Pixels:
+        """The pixels in a window."""
         return self._pixels[window]
 
     def relax(self) -> None:
-        pass
+        """Nothing to let go of."""
 
 
 class AsSrgb:
@@ -85,7 +88,7 @@ def restore_pixels(
         H×W×3 float32 in [0, 1]. The same arguments give the same pixels on the same kind of machine.
     """
     restored: Pixels = np.empty(pixels.shape, np.float32)
-    for rows, damage in _damage(pipeline, _Array(pixels), tokens, steps, seed, tile, on_progress):
+    for rows, damage in _damage(pipeline, ArrayPhoto(pixels), tokens, steps, seed, tile, on_progress):
         restored[rows] = np.clip(pixels[rows] - damage, 0.0, 1.0)
     return restored
 

@@ -18,7 +18,7 @@ class Restorer:
     Parameters
     ----------
     pipeline, tokens
-        The model and what it is told to remove.
+        The model and what it is told to remove; ``tokens`` may be changed between two pictures.
     steps, seed, tile
         As for `defusion_cli.restore.pixels.restore_pixels`.
     on_progress
@@ -38,7 +38,7 @@ class Restorer:
         on_progress: Callable[[float], None] | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._pipeline, self._tokens, self._steps, self._seed = pipeline, tokens, steps, seed
+        self._pipeline, self.tokens, self._steps, self._seed = pipeline, tokens, steps, seed
         self._tile, self._on_progress, self._say = tile, on_progress, say
         self._used = 0
 
@@ -51,7 +51,7 @@ class Restorer:
         # A picture smaller than a tile is one tile of its own size.
         self._used = min(self._used, max(height, width))
         restore_canvas(
-            self._pipeline, canvas, self._tokens, self._steps, self._seed, max(self._used, 128), self._on_progress
+            self._pipeline, canvas, self.tokens, self._steps, self._seed, max(self._used, 128), self._on_progress
         )
 
     def shrink(self) -> bool:

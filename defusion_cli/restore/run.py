@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from defusion_cli.canvas import Canvas
 from defusion_cli.errors import DataError, DefusionError
@@ -22,6 +23,32 @@ _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The next file would fail likewise."""
 
 
+NOTHING_TO_REMOVE = "nothing to remove"
+"""The instruction of a picture in which no damage was recognised."""
+
+RECOGNISED = "recognised"
+"""Name of the fact that holds the probability of each degradation."""
+
+NOTED = ("instruction", RECOGNISED)
+"""What a `Remark` may say that is wanted again when the picture is skipped in a later run."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a restoring function has to say of the picture in hand.
+
+    Attributes
+    ----------
+    facts
+        Noted in the ledger, in place of `Options.facts` of the same names.
+    untouched
+        Nothing was changed: the file itself is copied where its format stays.
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    untouched: bool = False
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one photograph: ``restored``, ``skipped`` (it was done before) or ``failed``, and why."""
@@ -33,11 +60,31 @@ class Outcome:
     size: tuple[int, int] | None = None
     """Width and height in pixels, of a restored one."""
     problem: DefusionError | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the restoring function said of it, now or in the run that made it."""
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """What was recognised and how sure that is, in one line, as in ``rain 97 %, noise 81 %``."""
+    probabilities: dict[str, float] = facts[RECOGNISED]
+    if facts["instruction"] == NOTHING_TO_REMOVE:
+        name, value = max(probabilities.items(), key=lambda pair: pair[1])
+        return f"{NOTHING_TO_REMOVE}, copied unchanged ({name} {100 * value:.0f} %)"
+    shown = facts["instruction"].split(" + ")
+    return ", ".join(f"{name} {100 * probabilities[name]:.0f} %" for name in shown)
+
+
+def sureness(facts: Mapping[str, Any]) -> float:
+    """Probability, 0 … 1, of the least certain of what was recognised; or that nothing is there to remove."""
+    probabilities: dict[str, float] = facts[RECOGNISED]
+    if facts["instruction"] == NOTHING_TO_REMOVE:
+        return 1 - max(probabilities.values())
+    return min(probabilities[name] for name in facts["instruction"].split(" + "))
 
 
 def restore_files(
     jobs: Sequence[Job],
-    restore: Callable[[Canvas], None],
+    restore: Callable[[Canvas], Remark | None],
     ledger: Ledger | None,
     options: Options | None = None,
     watch: Callable[[Outcome], None] = lambda outcome: None,
@@ -51,7 +98,7 @@ def restore_files(
     Parameters
     ----------
     restore
-        Works on the samples in place.
+        Works on the samples in place, and may return a remark.
     ledger
         Record of the output folder; None keeps none.
     options
@@ -115,6 +162,7 @@ class _Restored:
     job: Job
     canvas: Canvas
     seconds: float
+    remark: Remark
 
 
 def _open(job: Job, ledger: Ledger | None, options: Options) -> Canvas | Outcome:
@@ -122,7 +170,7 @@ def _open(job: Job, ledger: Ledger | None, options: Options) -> Canvas | Outcome
     try:
         if not options.overwrite and job.target.exists():
             if ledger and ledger.is_finished(job):
-                return Outcome(job, "skipped")
+                return Outcome(job, "skipped", facts=ledger.facts(job, NOTED))
             if not (ledger and ledger.owns(job)):
                 raise DataError(f"{job.target} is there already.", fix="add --overwrite, or name another output")
         format_of(job.target)
@@ -134,13 +182,13 @@ def _open(job: Job, ledger: Ledger | None, options: Options) -> Canvas | Outcome
 
 
 def _compute(
-    job: Job, canvas: Canvas, restore: Callable[[Canvas], None], shrink: Callable[[], bool]
+    job: Job, canvas: Canvas, restore: Callable[[Canvas], Remark | None], shrink: Callable[[], bool]
 ) -> _Restored | Outcome:
     start = time.perf_counter()
     while True:
         try:
-            restore(canvas)
-            return _Restored(job, canvas, time.perf_counter() - start)
+            remark = restore(canvas) or Remark()
+            return _Restored(job, canvas, time.perf_counter() - start, remark)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -161,10 +209,10 @@ def _store(made: _Restored | Outcome, ledger: Ledger | None, options: Options) -
     job, seconds = made.job, made.seconds
     try:
         with staged(job.target) as file:
-            encode_canvas(file, made.canvas, job.target, options.quality)
+            _put(file, made, options)
             if ledger:
                 file.flush()
-                ledger.add(job, file, {**options.facts, "seconds": round(seconds, 3)})
+                ledger.add(job, file, {**options.facts, **made.remark.facts, "seconds": round(seconds, 3)})
     except DefusionError as error:
         return Outcome(job, "failed", seconds, problem=error)
     except OSError as error:
@@ -172,7 +220,16 @@ def _store(made: _Restored | Outcome, ledger: Ledger | None, options: Options) -
             raise
         return Outcome(job, "failed", seconds, problem=_problem(error, job))
     height, width = made.canvas.size
-    return Outcome(job, "restored", seconds, (width, height))
+    return Outcome(job, "restored", seconds, (width, height), facts=made.remark.facts)
+
+
+def _put(file: BinaryIO, made: _Restored, options: Options) -> None:
+    job = made.job
+    if made.remark.untouched and job.source.suffix.lower() == job.target.suffix.lower():
+        with open(job.source, "rb") as source:
+            shutil.copyfileobj(source, file)
+    else:
+        encode_canvas(file, made.canvas, job.target, options.quality)
 
 
 def _problem(error: OSError, job: Job) -> DataError:

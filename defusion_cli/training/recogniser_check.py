@@ -68,7 +68,11 @@ def check_recogniser(
                 exact[plugin_id] += seen.present == (plugin_id,)
             for mixture in _mixtures(ids, number, plugins):
                 present = set(_look(network, _damaged(clean, mixture, number, plugins, severity)).present)
-                both, exactly, mixtures = both + (set(mixture) <= present), exactly + (set(mixture) == present), mixtures + 1
+                both, exactly, mixtures = (
+                    both + (set(mixture) <= present),
+                    exactly + (set(mixture) == present),
+                    mixtures + 1,
+                )
             bar.advance()
     count = len(photos)
     return Check(

@@ -80,13 +80,13 @@ def test_a_folder_with_a_sheet_and_again(folder: Path, model: str) -> None:
 
 
 def test_the_way_of_instructing_matters_and_so_do_seed_and_steps(folder: Path, model: str) -> None:
-    assert run("in/a.png", "blind.png", "--model", model).exit_code == 0
+    assert run("in/a.png", "blind.png", "--model", model, "--blind").exit_code == 0
     ways = {
         "blind2": ("--blind",),
         "rain": ("--degradation", "rain"),
         "example": ("--example", "in/a.png", "blind.png"),
-        "seed": ("--steps", "3", "--seed", "7"),  # one step sees nothing of the noise
-        "steps": ("--steps", "3"),
+        "seed": ("--blind", "--steps", "3", "--seed", "7"),  # one step sees nothing of the noise
+        "steps": ("--blind", "--steps", "3"),
     }
     made = {}
     for name, options in ways.items():
@@ -142,6 +142,9 @@ def test_a_dry_run_writes_nothing(folder: Path, model: str) -> None:
     [
         (("in", "out", "--degradation", "snwo"), 2, "did you mean snow"),
         (("in", "out", "--degradation", "snow", "--blind"), 2, "more than one way"),
+        (("in", "out"), 2, "no folder recogniser"),
+        (("in", "out", "--degradation", "auto"), 2, "as in --degradation rain"),
+        (("in", "out", "--degradation", "auto", "--degradation", "snow"), 2, "goes with no other"),
         (("none", "out", "--blind"), 3, "none does not exist"),
         (("in", "in", "--blind"), 2, "--overwrite"),
         (("in", "out", "--blind", "--report", "sheet.txt"), 2, "--report"),

@@ -1,0 +1,45 @@
+"""Restoring without being told what is wrong: recognise it, then remove what was recognised."""
+
+from __future__ import annotations
+
+from defusion_cli.canvas import Canvas
+from defusion_cli.recognition import DegradationRecogniser, Recognition, recognise
+from defusion_cli.restore.instruction import Instructor
+from defusion_cli.restore.pixels import AsSrgb
+from defusion_cli.restore.restorer import Restorer
+from defusion_cli.restore.run import NOTHING_TO_REMOVE, RECOGNISED, Remark
+
+
+class AutomaticRestorer:
+    """Restores one canvas after another, in place, each by what it shows; leaves it alone if that is nothing.
+
+    Parameters
+    ----------
+    restorer
+        Model and settings; its tokens are replaced for each picture.
+    instructor
+        Makes the instructions of what was recognised.
+    network
+        Says what a picture shows.
+    """
+
+    def __init__(self, restorer: Restorer, instructor: Instructor, network: DegradationRecogniser) -> None:
+        self._restorer, self._instructor, self._network = restorer, instructor, network
+
+    def __call__(self, canvas: Canvas) -> Remark:
+        """Restore the canvas; the remark holds the probabilities, and the instruction in words."""
+        seen = self.look(canvas)
+        if seen.present:
+            self._restorer.tokens = self._instructor.named(seen.present)
+            self._restorer(canvas)
+        probabilities = {name: round(value, 4) for name, value in seen.probabilities}
+        facts = {"instruction": " + ".join(seen.present) or NOTHING_TO_REMOVE, RECOGNISED: probabilities}
+        return Remark(facts, untouched=not seen.present)
+
+    def look(self, canvas: Canvas) -> Recognition:
+        """What a canvas shows."""
+        return recognise(self._network, AsSrgb(canvas))
+
+    def shrink(self) -> bool:
+        """Use smaller tiles from now on; False if they are as small as they can be."""
+        return self._restorer.shrink()
