@@ -240,7 +240,9 @@ def _show(report: Path | None, outcomes: Sequence[Outcome], label: str, referenc
         from defusion_cli.commands.report_pages import write_restore_page
         from defusion_cli.restore.run import RECOGNISED, sureness
 
-        seen = {one.job.name: (one.facts["instruction"], sureness(one.facts)) for one in outcomes if RECOGNISED in one.facts}
+        seen = {
+            one.job.name: (one.facts["instruction"], sureness(one.facts)) for one in outcomes if RECOGNISED in one.facts
+        }
         write_restore_page(report, outcomes, label, reference, seen)
         return report
     from defusion_cli.restore.sheet import write_sheet

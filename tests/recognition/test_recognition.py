@@ -34,7 +34,10 @@ def test_crops_cover_pictures_of_any_size(size: tuple[int, int]) -> None:
     pixels = np.stack([rows % 256, columns % 256, (rows // 256) * 16 + columns // 256], 2).astype(np.uint8)
     crops = np.rint(cut_crops(Canvas(pixels)) * 255).astype(int)
     assert crops.shape[1:] == (128, 128, 3) and 1 <= len(crops) <= 16
-    tops, lefts = crops[:, 0, 0, 0] + 256 * (crops[:, 0, 0, 2] // 16), crops[:, 0, 0, 1] + 256 * (crops[:, 0, 0, 2] % 16)
+    tops, lefts = (
+        crops[:, 0, 0, 0] + 256 * (crops[:, 0, 0, 2] // 16),
+        crops[:, 0, 0, 1] + 256 * (crops[:, 0, 0, 2] % 16),
+    )
     assert not (tops % 8).any() and not (lefts % 8).any()
     for starts, length in ((tops, size[0]), (lefts, size[1])):
         assert starts.min() == 0 and (starts <= max(0, length - 128)).all()
