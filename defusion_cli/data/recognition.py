@@ -102,7 +102,7 @@ class LabelledViews:
         view = np.rint(view * np.float32(255)) / np.float32(255)
         crops = np.stack([self._crop(view, rng) for _ in range(config.crops)])
         whole = cv2.resize(view, (thumbnail_px, thumbnail_px), interpolation=cv2.INTER_AREA)
-        return LabelledView(crops, whole, np.array([i in damage for i in self.ids], np.float32))  # type: ignore[arg-type]
+        return LabelledView(crops, whole, np.array([i in damage for i in self.ids], np.float32))
 
     def _draw_damage(self, rng: np.random.Generator) -> list[str]:
         kind, most = rng.random(), min(len(self.ids), _MOST_IN_A_MIXTURE)

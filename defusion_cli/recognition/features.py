@@ -72,7 +72,7 @@ def _colours(crops: Array, thumbnail: Pixels) -> Array:
     coarse = cv2.resize(np.dstack([thumbnail, dark]), (4, 4), interpolation=cv2.INTER_AREA)  # 4×4×4
     contrast = thumbnail.reshape(4, 16, 4, 16, 3).std(axis=(1, 3)).mean(2)
     clipped = [(pixels < _STEP).mean(0), (pixels > 1 - _STEP).mean(0), _log(pixels.mean(0)), pixels.std(0)]
-    return np.concatenate([*parts, _quantiles(dark), coarse.ravel(), _log(contrast).ravel(), *clipped])  # type: ignore[list-item]
+    return np.concatenate([*parts, _quantiles(dark), coarse.ravel(), _log(contrast).ravel(), *clipped])
 
 
 def _bands(plane: Array, scales: int, directions: bool) -> Array:
