@@ -48,5 +48,6 @@ def train_recogniser(
         for name, share in check.first.items():
             note(f"{name:14} named first {share:4.0%}, alone {check.exact[name]:4.0%}")
         note(f"named first on average {check.top1:.1%} of {check.photos} photographs each, at severity 0.5")
-        note(f"false alarms on clean ones {check.alarms:.0%}; both of two found {check.both:.0%}")
+        note(f"false alarms on clean ones {check.alarms:.0%}, as JPEG {check.saved_alarms:.0%}")
+        note(f"both of two found {check.both:.0%}, and nothing else {check.exactly_both:.0%}")
     result(str(folder))

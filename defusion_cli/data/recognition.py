@@ -1,7 +1,7 @@
 """Labelled views for the recogniser: photographs, damaged or not, and what was done to them.
 
-What a photograph has anyway is not to be taken for damage: a little grain, a slightly soft lens, and the rounding to
-eight bits come to clean and damaged views alike.
+What a photograph has anyway is not to be taken for damage: a little grain, a slightly soft lens, the rounding to
+eight bits and a save as JPEG of good quality come to clean and damaged views alike.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class RecognitionConfig:
         Share of views that are a little unsharp from the start, and the most they are (sigma of a Gaussian, pixels).
     grain_share, grain
         Share of views with a little noise from the start, and the most it is (standard deviation, of 255).
+    saved_share, saved_quality
+        Share of views that are saved as JPEG in the end, as nearly all photographs are, and the least quality that is
+        not yet damage (IJG scale).
     shifted_share
         Share of views whose crops do not begin where the blocks of JPEG do, as in pictures that were trimmed later.
     """
@@ -60,6 +63,8 @@ class RecognitionConfig:
     soft_px: float = 0.6
     grain_share: float = 0.3
     grain: float = 1.5
+    saved_share: float = 0.5
+    saved_quality: int = 85
     shifted_share: float = 0.15
 
 
@@ -99,7 +104,7 @@ class LabelledViews:
         damage = self._draw_damage(rng)
         view = self._as_taken(view, rng)
         view = apply_recipe(view, draw_recipe(damage, self.plugins, rng), self.plugins)
-        view = np.rint(view * np.float32(255)) / np.float32(255)
+        view = self._as_saved(np.rint(view * np.float32(255)).astype(np.uint8), rng)
         crops = np.stack([self._crop(view, rng) for _ in range(config.crops)])
         whole = cv2.resize(view, (thumbnail_px, thumbnail_px), interpolation=cv2.INTER_AREA)
         return LabelledView(crops, whole, np.array([i in damage for i in self.ids], np.float32))
@@ -121,6 +126,17 @@ class LabelledViews:
             sigma = np.float32(rng.uniform(0, self.config.grain) / 255)
             view = view + sigma * rng.standard_normal(view.shape, np.float32)
         return np.clip(view, 0, 1)
+
+    def _as_saved(self, view: NDArray[np.uint8], rng: np.random.Generator) -> Image:
+        """8 bits to [0, 1], through a file of good quality or not."""
+        if rng.random() < self.config.saved_share:
+            subsampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
+            options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(self.config.saved_quality, 101))]
+            options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, subsampling[int(rng.integers(2))]]
+            # Channels as they are would be compressed as if red were blue, which JPEG treats otherwise.
+            file = cv2.imencode(".jpg", np.ascontiguousarray(view[..., ::-1]), options)[1]
+            view = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))[..., ::-1]
+        return view.astype(np.float32) / np.float32(255)
 
     def _crop(self, view: Image, rng: np.random.Generator) -> Image:
         side = self.config.crop_px

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from defusion_cli.canvas import Canvas, quantise
@@ -30,8 +31,8 @@ class Check:
         By degradation: it alone lies on the photograph, and is named first.
     exact
         By degradation: it and nothing else is called present.
-    alarms
-        Clean photographs that are called damaged.
+    alarms, saved_alarms
+        Clean photographs that are called damaged, as they are and saved as JPEG of quality 92.
     both, exactly_both
         Mixtures of two of which both are called present, and nothing else.
     photos
@@ -43,6 +44,7 @@ class Check:
     alarms: float
     both: float
     exactly_both: float
+    saved_alarms: float
     photos: int
 
     @property
@@ -57,11 +59,12 @@ def check_recogniser(
     """Damage each photograph by each degradation at one severity, and ask what it shows."""
     ids = network.ids
     first, exact = dict.fromkeys(ids, 0.0), dict.fromkeys(ids, 0.0)
-    alarms = both = exactly = mixtures = 0
+    alarms = saved_alarms = both = exactly = mixtures = 0
     with progress("Recognising", len(photos), "photos") as bar:
         for number, path in enumerate(photos):
             clean = read_pixels(path)
             alarms += bool(_look(network, clean).present)
+            saved_alarms += bool(_look(network, _saved(clean)).present)
             for plugin_id in ids:
                 seen = _look(network, _damaged(clean, [plugin_id], number, plugins, severity))
                 first[plugin_id] += seen.best == plugin_id
@@ -81,12 +84,18 @@ def check_recogniser(
         alarms / count,
         both / max(1, mixtures),
         exactly / max(1, mixtures),
+        saved_alarms / count,
         count,
     )
 
 
 def _look(network: DegradationRecogniser, pixels: Image) -> Recognition:
     return recognise(network, Canvas(quantise(pixels, 8)))
+
+
+def _saved(clean: Image) -> Image:
+    file = cv2.imencode(".jpg", quantise(clean, 8)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    return np.asarray(np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))[..., ::-1], np.float32) / np.float32(255)
 
 
 def _damaged(clean: Image, ids: Sequence[str], number: int, plugins: Plugins, severity: float) -> Image:
