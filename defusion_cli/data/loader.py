@@ -28,14 +28,17 @@ class Batch(NamedTuple):
 
 
 class _Views(Dataset[tuple[int, View]]):
-    def __init__(self, maker: ViewMaker, seed: int, crop_at: Callable[[int], int]) -> None:
-        self.maker, self.seed, self.crop_at = maker, seed, crop_at
+    def __init__(
+        self, maker: ViewMaker, seed: int, crop_at: Callable[[int], int], plain_at: Callable[[int], bool]
+    ) -> None:
+        self.maker, self.seed, self.crop_at, self.plain_at = maker, seed, crop_at, plain_at
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[int, View]:
         cv2.setNumThreads(1)  # workers share the cores with the training itself
         keep_freed_memory()
         step, number = index
-        return number, self.maker.draw(np.random.default_rng([self.seed, step, number]), self.crop_at(step))
+        rng = np.random.default_rng([self.seed, step, number])
+        return number, self.maker.draw(rng, self.crop_at(step), self.plain_at(step))
 
 
 class _Numbers:
@@ -53,6 +56,10 @@ class _Numbers:
         return len(self.steps)
 
 
+def _never(step: int) -> bool:
+    return False
+
+
 def view_batches(
     maker: ViewMaker,
     seed: int,
@@ -60,6 +67,7 @@ def view_batches(
     crop_at: Callable[[int], int],
     share_at: Callable[[int], slice],
     workers: int = 0,
+    plain_at: Callable[[int], bool] = _never,
 ) -> Iterator[Batch]:
     """Batches for the given steps.
 
@@ -71,9 +79,11 @@ def view_batches(
         Which view numbers of the global batch are this process's at a step.
     workers
         Data-loader processes; 0 computes samples in this one.
+    plain_at
+        Whether views of a step show one kind of damage only (`SynthesisConfig.plain`).
     """
     loader: DataLoader[tuple[int, View]] = DataLoader(
-        _Views(maker, seed, crop_at),
+        _Views(maker, seed, crop_at, plain_at),
         batch_sampler=_Numbers(steps, share_at),
         num_workers=workers,
         worker_init_fn=start_worker,

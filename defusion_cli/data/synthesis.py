@@ -7,8 +7,8 @@ damage, and the target keeps the rest: the very same streaks or noise, with the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import cv2
@@ -45,6 +45,8 @@ class SynthesisConfig:
         Share of views whose instruction shows damage that is not there: nothing must be removed.
     blind_share
         Share of views with the null instruction, that of the clean ground (p = 0.1 in the paper): all must go.
+    emphasis
+        How often a degradation is drawn, relative to those that are not named here (1).
     """
 
     view_px: int = 320
@@ -54,6 +56,11 @@ class SynthesisConfig:
     subset_share: float = 0.6
     absent_share: float = 0.12
     blind_share: float = 0.1
+    emphasis: Mapping[str, float] = field(default_factory=dict)
+
+    def plain(self) -> SynthesisConfig:
+        """The same with one kind of damage a view, all of it shown: what a fresh network learns first."""
+        return replace(self, mixture_share=0.0, absent_share=0.0, blind_share=0.0)
 
 
 class Task(NamedTuple):
@@ -69,7 +76,8 @@ def draw_task(ids: Sequence[str], config: SynthesisConfig, plugins: Plugins, rng
     """Draw a task over the given plugins."""
     mixed = len(ids) > 1 and rng.random() < config.mixture_share
     count = min(len(ids), int(rng.integers(2, 4))) if mixed else 1
-    damage = [ids[k] for k in rng.choice(len(ids), count, replace=False)]
+    weights = np.array([config.emphasis.get(i, 1.0) for i in ids])
+    damage = [ids[k] for k in rng.choice(len(ids), count, replace=False, p=weights / weights.sum())]
     if rng.random() < 0.5:
         damage = physical_order(damage, plugins)
     kind = rng.random()
@@ -108,11 +116,18 @@ class ViewMaker:
     ) -> None:
         self.sources, self.ids, self.plugins, self.config = list(sources), list(ids), plugins, config
 
-    def draw(self, rng: np.random.Generator, crop_px: int) -> View:
-        """One view with its crops, all of it determined by `rng`."""
+    def draw(self, rng: np.random.Generator, crop_px: int, plain: bool = False) -> View:
+        """One view with its crops, all of it determined by `rng`.
+
+        Parameters
+        ----------
+        plain
+            One kind of damage, all of it shown (`SynthesisConfig.plain`).
+        """
+        config = self.config.plain() if plain else self.config
         photo = draw_photo(self.sources, rng)
         if photo.damaged is None:
-            lq, target, shown = self._synthesised(photo, rng, crop_px)
+            lq, target, shown = self._synthesised(photo, rng, crop_px, config)
         else:
             lq, target, shown = self._paired(photo, rng, crop_px)
         if rng.random() < 0.5:
@@ -129,10 +144,10 @@ class ViewMaker:
         )
 
     def _synthesised(
-        self, photo: Photo, rng: np.random.Generator, crop_px: int
+        self, photo: Photo, rng: np.random.Generator, crop_px: int, config: SynthesisConfig
     ) -> tuple[Image, Image, tuple[str, ...]]:
         clean = self._clean_view(photo, rng, crop_px)
-        task = draw_task(photo.ids or self.ids, self.config, self.plugins, rng)
+        task = draw_task(photo.ids or self.ids, config, self.plugins, rng)
         recipe = draw_recipe(task.damage, self.plugins, rng)
         # Input and target must share one depth map, so it is estimated here, once, from the clean view.
         scene = Scene(pseudo_depth(clean, rng) if needs_depth(recipe, self.plugins) else None)

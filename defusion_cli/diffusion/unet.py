@@ -89,6 +89,37 @@ class ThumbnailEncoder(nn.Module):
         return self.out(thumbnail.flatten(2).transpose(1, 2))
 
 
+class InstructionSummary(nn.Module):
+    """What the tokens say as a whole: N×K×D tokens to N×E features.
+
+    A linear map of mean and deviation of the tokens, which is what a linear probe tells the degradations apart by.
+    Both are standardised over instructions first (see `calibrate`): all instructions have most of it in common.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, token_dim: int, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2 * token_dim))
+        self.register_buffer("deviation", torch.ones(2 * token_dim))
+        self.out = nn.Linear(2 * token_dim, features)
+
+    @torch.no_grad()
+    def calibrate(self, tokens: Tensor) -> None:
+        """Take the standardisation from the tokens of many instructions, N×K×D."""
+        statistics = self._statistics(tokens)
+        deviation = statistics.std(0)
+        self.mean.copy_(statistics.mean(0))
+        self.deviation.copy_(deviation + 0.1 * deviation.mean() + 1e-6)
+
+    def _statistics(self, tokens: Tensor) -> Tensor:
+        return torch.cat([tokens.mean(1), tokens.std(1)], dim=1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.out((self._statistics(tokens) - self.mean) / self.deviation)
+
+
 class DegradationUNet(ModelMixin, ConfigMixin):
     """Predicts the damage y₀ from (y_t, t, x_LQ, instruction tokens, thumbnail).
 
@@ -110,6 +141,9 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         Size of the FiLM condition.
     heads
         Attention heads at the coarsest level.
+    output_heads
+        Output layers, mixed by a softmax gate that the condition sets. With one, the residue of strong damage leaks
+        into crops whose instruction asks for faint damage.
     thumbnail_px
         Side of the square thumbnail of the whole photograph.
     """
@@ -124,13 +158,13 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         cross_attention_dim: int = 256,
         condition_dim: int = 256,
         heads: int = 4,
+        output_heads: int = 1,
         thumbnail_px: int = 64,
     ) -> None:
         super().__init__()
         e = condition_dim
         self.time = nn.Sequential(nn.Linear(64, e), nn.SiLU(), nn.Linear(e, e))
-        self.token_query = nn.Parameter(torch.randn(1, heads, e // heads) * 0.5)
-        self.token_kv = nn.Linear(cross_attention_dim, 2 * e)
+        self.instruction = InstructionSummary(cross_attention_dim, e)
         self.token_position = nn.Parameter(torch.zeros(1, 1, cross_attention_dim))
         self.thumbnail = ThumbnailEncoder(cross_attention_dim)
         self.shown_norm, self.seen_norm = nn.LayerNorm(e), nn.LayerNorm(cross_attention_dim)
@@ -142,11 +176,16 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.middle = ResidualBlock(widths[-1], e)
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.up = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True))
-        self.conv_out = nn.Conv2d(widths[0], 4 * out_channels, 3, padding=1)
+        self.output_heads = output_heads
+        self.conv_out = nn.Conv2d(widths[0], 4 * out_channels * output_heads, 3, padding=1)
+        self.gate = nn.Linear(e, output_heads) if output_heads > 1 else None
         self._start_as_identity(in_channels)
+        if self.gate is not None:
+            nn.init.normal_(self.gate.weight, std=2 / e**0.5)
+            nn.init.zeros_(self.gate.bias)
         # PyTorch's default initialisation shrinks what distinguishes one instruction from another to a fifteenth of
         # what all have in common, and after 1,250 steps nothing that needs the instruction was learnt.
-        for layer in (*self.time, *self.condition, self.token_kv):
+        for layer in (*self.time, *self.condition, self.instruction.out):
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
                 nn.init.zeros_(layer.bias)
@@ -164,16 +203,24 @@ class DegradationUNet(ModelMixin, ConfigMixin):
 
     def _conditions(self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
         """The FiLM condition (N×E) and the tokens for cross-attention (N×K×D)."""
-        n = tokens.shape[0]
-        heads = self.token_query.shape[1]
-        k, v = self.token_kv(tokens).unflatten(2, (heads, -1)).transpose(1, 2).chunk(2, dim=3)
-        query = self.token_query.expand(n, -1, -1).unsqueeze(2).to(k.dtype)
-        shown = F.scaled_dot_product_attention(query, k, v).flatten(1)
+        shown = self.instruction(tokens)
         seen = self.thumbnail(thumbnail)
-        time = self.time(_sinusoid(timestep.expand(n), 64).to(tokens.dtype))
+        time = self.time(_sinusoid(timestep.expand(len(tokens)), 64).to(tokens.dtype))
         summary = [time, self.shown_norm(shown), self.seen_norm(seen.mean(1))]
         condition = self.condition(torch.cat(summary, dim=1))
         return condition, torch.cat([tokens + self.token_position, seen], dim=1)
+
+    def calibrate(self, tokens: Tensor) -> None:
+        """Before training: learn the spread of instructions from the tokens of many of them, N×K×D."""
+        self.instruction.calibrate(tokens)
+
+    def _output(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Features at half the resolution to y₀ at the full one."""
+        y0 = self.conv_out(x)
+        if self.gate is not None:
+            share = self.gate(condition).softmax(dim=1).to(y0.dtype) * self.output_heads**0.5
+            y0 = torch.einsum("nm,nmchw->nchw", share, y0.unflatten(1, (self.output_heads, -1)))
+        return F.pixel_shuffle(y0, 2)
 
     def forward(
         self,
@@ -216,7 +263,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             x = F.pixel_shuffle(self.grow[level](x), 2) + skips[level]
             for block in self.up[level]:  # type: ignore[attr-defined]
                 x = block(x, condition)
-        y0 = F.pixel_shuffle(self.conv_out(x), 2)[:, :, :height, :width]
+        y0 = self._output(x, condition)[:, :, :height, :width]
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0,)
 
 

@@ -27,6 +27,7 @@ from defusion_cli.data.synthesis import ViewMaker
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.pipeline import DefusionPipeline, use_bfloat16
 from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler, precondition
+from defusion_cli.diffusion.unet import DegradationUNet
 from defusion_cli.errors import DefusionError, UsageError
 from defusion_cli.files import staged_folder, write_atomically
 from defusion_cli.interrupt import Stop, patient_interrupt
@@ -38,6 +39,7 @@ from defusion_cli.training.diffusion_config import DiffusionConfig
 from defusion_cli.training.ema import Ema
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.log import RunLog
+from defusion_cli.training.optimiser import Optimisers
 from defusion_cli.training.validation import Validation
 
 _ERROR_FLOOR = 1e-4
@@ -47,6 +49,7 @@ _FAINTEST, _NOTHING = 0.1, 0.3
 """For `relative`: damage fainter than 0.1 root mean square counts as 0.1, none at all (nothing to remove) as 0.3."""
 
 _MOST_SKIPPED = 20
+_CALIBRATION_SLOTS = 8
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,7 @@ class DiffusionTraining:
         self.model.to(memory_format=torch.channels_last)
         self.init_report = init_from(self.model, run.init_from) if run.init_from else None
         self.ema = Ema(self.model, config.ema_decay)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
-        )
+        self.optimisers = Optimisers(self.model, config.lr, config.betas, config.weight_decay, config.muon_lr)
         self.scheduler: DDIMScheduler = make_scheduler()
         self.bank = InstructionBank(
             run.tokenizer.to(rank.device),
@@ -103,6 +104,7 @@ class DiffusionTraining:
             config.ground_kind,
             run.natural_dir,
         )
+        self._calibrate(run.ids)
         self.forward: nn.Module = self.model
         if rank.count > 1:
             self.forward = DistributedDataParallel(
@@ -110,11 +112,16 @@ class DiffusionTraining:
             )
         self.skipped = 0
 
+    def _calibrate(self, ids: Sequence[str]) -> None:
+        """Show a fresh backbone of ours how instructions differ."""
+        fresh = not (self.init_report and "instruction.mean" in self.init_report.loaded)
+        if isinstance(self.model, DegradationUNet) and fresh:
+            slots = range(min(_CALIBRATION_SLOTS, self.config.instruction_slots))
+            shown = [(plugin_id,) for plugin_id in ids for _ in slots]
+            self.model.calibrate(self.bank.tokens(shown, [slot for _ in ids for slot in slots]))
+
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One optimiser step on this rank's part of a batch; returns scalars to log."""
-        config = self.config
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate(self.step)
         parts = self._parts(batch)
         total = torch.zeros((), device=self.rank.device)
         for index, part in enumerate(parts):
@@ -124,13 +131,13 @@ class DiffusionTraining:
                 loss = self._loss(batch, part) * (len(part) / len(batch.numbers))
                 loss.backward()
             total += loss.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self._update(norm)
         self.step += 1
         if self.rank.count > 1:
             torch.distributed.all_reduce(total)
             total /= self.rank.count
-        return {"loss": float(total), "grad_norm": float(norm), "lr": config.learning_rate(self.step - 1)}
+        return {"loss": float(total), "grad_norm": float(norm), "lr": self.config.learning_rate(self.step - 1)}
 
     def _parts(self, batch: Batch) -> list[range]:
         """The views of a batch in pieces of at most ``micro_batch`` crops."""
@@ -175,7 +182,7 @@ class DiffusionTraining:
 
     def _update(self, norm: Tensor) -> None:
         if torch.isfinite(norm):
-            self.optimiser.step()
+            self.optimisers.step(self.config.learning_rate(self.step))
             self.ema.update(self.model, self.step)
             self.skipped = 0
         else:
@@ -185,14 +192,14 @@ class DiffusionTraining:
                     f"Training diverged: {_MOST_SKIPPED} steps in a row had no finite gradient.",
                     fix=f"--set lr={self.config.lr / 2:g}, and delete the newest checkpoint",
                 )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimisers.zero_grad()
 
     def state(self) -> dict[str, Any]:
         """All that training goes on from; the step is the position in the stream of samples."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.shadow,
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": self.optimisers.state_dict(),
             "rng": rng_state(),
         }
 
@@ -200,7 +207,7 @@ class DiffusionTraining:
         """Go on from what `state` returned at `step`."""
         self.model.load_state_dict(state["model"])
         self.ema.shadow = {name: tensor.to(self.rank.device) for name, tensor in state["ema"].items()}
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimisers.load_state_dict(state["optimisers"])
         torch.set_rng_state(state["rng"]["cpu"])
         self.step = step
 
@@ -267,6 +274,7 @@ def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar, stop: Stop) 
         config.crop_px,
         lambda step: rank.share(config.views(step)),
         config.workers,
+        config.is_plain,
     )
     window = _Window()
     for batch in batches:

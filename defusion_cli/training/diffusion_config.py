@@ -42,6 +42,9 @@ class DiffusionConfig:
         Optimiser steps.
     phases
         Crop sizes and batches over the run.
+    plain_until
+        Fraction of all steps in which every view shows one kind of damage and all of it is to go; mixtures, subsets
+        and instructions that find nothing come after it.
     lr, lr_min
         Peak and final learning rate.
     warmup
@@ -51,6 +54,8 @@ class DiffusionConfig:
         still be changed on resuming.
     betas, weight_decay
         AdamW.
+    muon_lr
+        Peak rate of Muon for the inner convolutions (see `defusion_cli.training.optimiser`); 0 is AdamW for all.
     grad_clip
         Largest norm of the gradient.
     ema_decay
@@ -87,12 +92,14 @@ class DiffusionConfig:
     backbone_options: dict[str, object] = field(default_factory=dict)
     steps: int = 20_000
     phases: tuple[Phase, ...] = (Phase(0.6, 64, 32), Phase(0.9, 96, 16), Phase(1.0, 192, 8))
+    plain_until: float = 0.25
     lr: float = 7e-4
     lr_min: float = 1e-6
     warmup: int = 200
     hold: float = 0.5
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-4
+    muon_lr: float = 0.01
     grad_clip: float = 1.0
     ema_decay: float = 0.999
     pure_noise_share: float = 0.75
@@ -135,6 +142,10 @@ class DiffusionConfig:
         """Side of the crops at a step."""
         return self.phase(step).crop_px
 
+    def is_plain(self, step: int) -> bool:
+        """Whether a step still belongs to the plain beginning."""
+        return step < self.plain_until * self.steps
+
     def views(self, step: int) -> int:
         """Views in the global batch of a step."""
         return self.phase(step).batch // self.synthesis.crops_per_view
@@ -172,11 +183,13 @@ PRESETS: dict[str, DiffusionConfig] = {
         backbone_options=_PAPER_UNET,
         steps=600_000,
         phases=(Phase(1.0, 256, 32),),
+        plain_until=0.0,
         lr=1e-4,
         lr_min=1e-6,
         warmup=0,
         hold=0.0,
         weight_decay=0.01,
+        muon_lr=0.0,
         ema_decay=0.9999,
         pure_noise_share=0.0,
         loss="mse",

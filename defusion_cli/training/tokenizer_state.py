@@ -80,6 +80,8 @@ class TokenizerTraining:
         torch.manual_seed(seed)
         self.generator = _Generator(recipe, plugins).to(rank.device)
         self.discriminator = PatchDiscriminator(recipe.discriminator_channels).to(rank.device)
+        for network in (self.generator, self.discriminator):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         betas = (recipe.beta1, recipe.beta2)
         self.generator_adam = torch.optim.Adam(self.generator.parameters(), recipe.learning_rate, betas)
         self.discriminator_adam = torch.optim.Adam(self.discriminator.parameters(), recipe.learning_rate, betas)
@@ -110,7 +112,7 @@ class TokenizerTraining:
             N×P, 1 for each plugin that is at work.
         """
         recipe = self.recipe
-        instruction = instruction.to(self.rank.device)
+        instruction = instruction.to(self.rank.device, memory_format=torch.channels_last)
         rate = learning_rate(recipe, self.step)
         for adam in (self.generator_adam, self.discriminator_adam):
             adam.param_groups[0]["lr"] = rate

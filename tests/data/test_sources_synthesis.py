@@ -59,6 +59,26 @@ def test_the_instruction_shows_damage_subsets_absent_damage_or_nothing():
     assert {t.damage for t in tasks if len(t.damage) == 2} >= {("rain", "snow"), ("snow", "rain")}
 
 
+def test_a_plain_beginning_has_no_mixtures_and_hides_nothing():
+    config, rng = SynthesisConfig(mixture_share=1.0).plain(), np.random.default_rng(0)
+    tasks = [draw_task(IDS, config, PLUGINS, rng) for _ in range(200)]
+    assert all(len(task.damage) == 1 and task.shown == task.removed == task.damage for task in tasks)
+
+
+def test_emphasis_draws_a_degradation_more_often():
+    config, rng = SynthesisConfig(mixture_share=0.0, emphasis={"noise": 4.0}), np.random.default_rng(0)
+    share = np.mean([draw_task(IDS, config, PLUGINS, rng).damage == ("noise",) for _ in range(4000)])
+    assert share == pytest.approx(4 / 8, abs=0.03)
+
+
+def test_the_plain_beginning_reaches_the_loader(photos):
+    maker = ViewMaker([parse_source(str(photos))], IDS, PLUGINS, SynthesisConfig(view_px=64, blind_share=1.0))
+    batches = list(
+        view_batches(maker, 0, range(2), lambda _: 32, lambda _: slice(0, 3), plain_at=lambda step: step == 0)
+    )
+    assert all(batches[0].shown) and not any(batches[1].shown)
+
+
 def test_a_view_follows_from_its_seed_and_has_the_promised_form(photos):
     maker = ViewMaker([parse_source(str(photos))], IDS, PLUGINS, SynthesisConfig(view_px=96, crops_per_view=3))
     one, two, other = (maker.draw(np.random.default_rng(seed), 48) for seed in (5, 5, 6))

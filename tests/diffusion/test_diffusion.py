@@ -62,6 +62,30 @@ def test_the_output_depends_on_instruction_time_and_thumbnail():
         assert not torch.allclose(base, other)
 
 
+def test_calibration_sets_instructions_apart():
+    unet = DegradationUNet(**SMALL)
+    common = torch.randn(1, 9, 32)
+    tokens = 10 * common + 0.01 * torch.randn(16, 9, 32)
+    unet.calibrate(tokens)
+    standard = (unet.instruction._statistics(tokens) - unet.instruction.mean) / unet.instruction.deviation
+    assert standard.mean(0).abs().max() < 1e-2
+    assert 0.3 < standard.std(0).mean() < 1.1
+    assert {"instruction.mean", "instruction.deviation"} <= set(unet.state_dict())  # they travel with the weights
+
+
+def test_output_heads_are_mixed_by_the_instruction():
+    torch.manual_seed(0)
+    unet = DegradationUNet(**SMALL, output_heads=3)
+    assert unet.conv_out.weight.shape[0] == 3 * 12
+    sample, time = torch.randn(2, 6, 16, 16), torch.tensor([999])
+    assert not unet(sample, time, torch.randn(2, 9, 32)).sample.any()  # still the identity at first
+    torch.nn.init.normal_(unet.conv_out.weight)
+    torch.nn.init.normal_(unet.gate.weight)
+    same = sample[:1].expand(2, -1, -1, -1)
+    one, other = unet(same, time, torch.randn(2, 9, 32)).sample
+    assert not torch.allclose(one, other)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (16, 16), (37, 41)])
 def test_any_size_goes_in_and_comes_out(pipeline, size):
     lq = torch.rand(1, 3, *size)

@@ -1,0 +1,133 @@
+"""Muon for the convolutions, AdamW for the rest.
+
+Muon (Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) replaces each gradient matrix
+by the nearest orthogonal one, so that directions which few samples pull in move the weights as far as those that
+all pull in. With one network for eight kinds of damage that is what decides whether the faint ones are learnt at
+all: haze and rain otherwise drown noise and JPEG in Adam's second moment. Measured on a fresh default network,
+300 steps of 32 crops of 64 pixels, gain on four photographs in dB (AdamW / Muon): noise +0.24 / +0.82,
+snow +0.78 / +1.59, rain +3.69 / +4.49, JPEG +0.06 / +0.16, haze +5.05 / +4.54.
+
+``torch.optim.Muon`` takes matrices only, one after the other; the kernels here are four-dimensional, and those of
+equal shape are handled together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+# Coefficients of the quintic iteration and their number, as published.
+_QUINTIC, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
+
+
+class Muon(Optimizer):
+    """Orthogonalised Nesterov momentum, for convolution kernels and matrices.
+
+    Parameters
+    ----------
+    params
+        Parameters of two or more dimensions; an O×I×h×w kernel counts as an O×(I·h·w) matrix.
+    lr
+        Root mean square size of an update is about ``lr`` times √(rows / (rows · columns)).
+    momentum
+        Decay of the averaged gradient.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient."""
+        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor, float]]] = {}
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                average = state.setdefault("momentum", torch.zeros_like(parameter))
+                average.lerp_(parameter.grad, 1 - group["momentum"])
+                update = parameter.grad.lerp(average, group["momentum"]).flatten(1)
+                alike.setdefault((update.shape[0], update.shape[1]), []).append((parameter, update, group["lr"]))
+        for (rows, columns), items in alike.items():
+            updates = orthogonalise(torch.stack([update for _, update, _ in items]))
+            for (parameter, _, lr), update in zip(items, updates, strict=True):
+                parameter.add_(update.view(parameter.shape), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """N×R×C matrices with their singular values brought to 0.7 … 1.2, by Newton–Schulz iteration in bfloat16."""
+    a, b, c = _QUINTIC
+    x = matrices.bfloat16()
+    wide = x.shape[1] <= x.shape[2]
+    x = x if wide else x.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(_ITERATIONS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x if wide else x.mT).to(matrices.dtype)
+
+
+class Optimisers:
+    """All optimisers of a model behind one schedule.
+
+    Parameters
+    ----------
+    model
+        What to optimise.
+    lr, betas, weight_decay
+        AdamW's.
+    muon_lr
+        Peak rate of Muon for the convolution kernels of the inner layers; 0 leaves everything to AdamW.
+    """
+
+    def __init__(
+        self, model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float, muon_lr: float = 0.0
+    ) -> None:
+        inner = _inner_kernels(model) if muon_lr else []
+        taken = {id(parameter) for parameter in inner}
+        others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+        self._lr = lr
+        adamw = torch.optim.AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+        self._all: list[tuple[Optimizer, float]] = [(adamw, lr)]
+        if inner:
+            self._all.append((Muon(inner, muon_lr), muon_lr))
+
+    def step(self, lr: float) -> None:
+        """One step at AdamW's rate `lr`; the other rates follow in proportion."""
+        for optimiser, peak in self._all:
+            for group in optimiser.param_groups:
+                group["lr"] = peak * lr / self._lr
+            optimiser.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for optimiser, _ in self._all:
+            optimiser.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The state of each."""
+        return [optimiser.state_dict() for optimiser, _ in self._all]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Go on from what `state_dict` returned."""
+        for (optimiser, _), state in zip(self._all, states, strict=True):
+            optimiser.load_state_dict(state)
+            for parameter, own in optimiser.state.items():
+                for name, value in own.items():
+                    # Files know no memory layout; the fused AdamW walks parameter and averages in step.
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        own[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _inner_kernels(model: nn.Module) -> list[Tensor]:
+    """Convolution kernels between the first and the last layer.
+
+    Those two, and everything small, see pixels or conditions rather than features; Muon's authors leave them to Adam.
+    """
+    outer = ("conv_in.", "conv_out.", "thumbnail.")
+    return [p for name, p in model.named_parameters() if p.ndim == 4 and not name.startswith(outer)]

@@ -1,0 +1,51 @@
+"""Muon: orthogonal updates, strong and weak directions alike; and the schedule over both optimisers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from defusion_cli.diffusion.unet import DegradationUNet
+from defusion_cli.training.optimiser import Muon, Optimisers, orthogonalise
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 6, 6)])
+def test_orthogonalised_matrices_have_singular_values_around_one(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrices).float())
+    assert 0.5 < float(values.min()) and float(values.max()) < 1.4
+
+
+def test_each_matrix_is_handled_as_if_it_were_alone():
+    matrices = torch.randn(3, 8, 20, generator=torch.Generator().manual_seed(1))
+    together = orthogonalise(matrices)
+    for alone, one in zip(matrices, together, strict=True):
+        assert torch.allclose(orthogonalise(alone[None])[0], one, atol=0.02)
+
+
+def test_a_weak_direction_moves_as_far_as_a_strong_one():
+    strong, weak = torch.eye(4, 9)[:1], torch.eye(4, 9)[1:2]
+    kernel = torch.nn.Parameter(torch.zeros(4, 1, 3, 3))
+    u = torch.eye(4)
+    kernel.grad = (100 * u[:, :1] @ strong + u[:, 1:2] @ weak).view(4, 1, 3, 3)
+    Muon([kernel], lr=0.1).step()
+    moved = kernel.detach().flatten(1)
+    assert abs(float(moved[0, 0])) == pytest.approx(abs(float(moved[1, 1])), rel=0.6)
+    assert float(moved[0, 0]) < 0 and float(moved[1, 1]) < 0
+
+
+def test_muon_takes_the_inner_kernels_only_and_rates_follow_the_schedule():
+    model = DegradationUNet(widths=(8, 16), blocks=(1, 1), cross_attention_dim=32, condition_dim=16, heads=2)
+    optimisers = Optimisers(model, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, muon_lr=0.02)
+    adamw, muon = (optimiser for optimiser, _ in optimisers._all)
+    inner = {id(p) for p in muon.param_groups[0]["params"]}
+    assert inner and all(p.ndim == 4 for p in muon.param_groups[0]["params"])
+    assert id(model.conv_in.weight) not in inner and id(model.conv_out.weight) not in inner
+    assert len(inner) + len(adamw.param_groups[0]["params"]) == len(list(model.parameters()))
+    optimisers.step(5e-4)
+    assert adamw.param_groups[0]["lr"] == 5e-4 and muon.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+def test_without_a_rate_everything_is_adamws():
+    optimisers = Optimisers(torch.nn.Conv2d(3, 4, 3), 1e-3, (0.9, 0.99), 0.0)
+    assert [type(optimiser) for optimiser, _ in optimisers._all] == [torch.optim.AdamW]
