@@ -81,7 +81,7 @@ class TokenizerTraining:
         self.generator = _Generator(recipe, plugins).to(rank.device)
         self.discriminator = PatchDiscriminator(recipe.discriminator_channels).to(rank.device)
         for network in (self.generator, self.discriminator):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
         betas = (recipe.beta1, recipe.beta2)
         self.generator_adam = torch.optim.Adam(self.generator.parameters(), recipe.learning_rate, betas)
         self.discriminator_adam = torch.optim.Adam(self.discriminator.parameters(), recipe.learning_rate, betas)
