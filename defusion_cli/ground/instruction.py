@@ -18,7 +18,7 @@ INSTRUCTION_PX = 224
 NAMED_SEVERITY = 0.6
 """Strength of the damage that stands for a name: clearly visible, not the worst of its kind."""
 
-_LEAST_SEVERITY = 0.3
+_LEAST_SEVERITY = 0.5
 
 
 def draw_instruction(
@@ -38,7 +38,7 @@ def draw_instruction(
     ids
         Plugins in order of application; none gives the null instruction, a residual of zeros.
     severity
-        In [0, 1], for every stage. None draws one in U(0.3, 1) for each: an instruction that shows nothing
+        In [0, 1], for every stage. None draws one in U(0.5, 1) for each: an instruction that shows nothing
         instructs nothing.
     kind, size, natural
         As for `draw_ground`.

@@ -12,22 +12,22 @@ class TokenizerRecipe:
     """Everything that decides what a training run computes; the default values are the `default` preset."""
 
     # The network.
-    block_out_channels: tuple[int, ...] = (8, 16, 32, 64, 96)
+    block_out_channels: tuple[int, ...] = (16, 32, 64, 96, 128)
     layers_per_block: int = 1
     attention_levels: int = 0
-    latent_channels: int = 96
+    latent_channels: int = 128
     norm_num_groups: int = 4
     companding: float = 0.5
     normalise_codes: bool = True
     discriminator_channels: int = 16
     # The data.
     ground_px: int = 224
-    crop_px: int = 224
+    crop_px: int = 128
     clean_share: float = 0.03
-    mixture_share: float = 0.3
+    mixture_share: float = 0.2
     # Optimisation.
-    steps: int = 2000
-    batch: int = 8
+    steps: int = 1600
+    batch: int = 24
     learning_rate: float = 1e-3
     beta1: float = 0.5
     beta2: float = 0.9
@@ -38,12 +38,12 @@ class TokenizerRecipe:
     squared_share: float = 0.5
     commitment: float = 1.0
     gan_weight: float = 0.8
-    gan_start: int = 1600
+    gan_start: int = 1450
     lpips_weight: float = 0.0
     statistics_weight: float = 1.0
-    presence_weight: float = 0.5
+    presence_weight: float = 1.0
     # The decoder costs three times as much as the encoder: it may see every so manyth sample only.
-    decode_every: int = 4
+    decode_every: int = 6
     # The codebook.
     codebook_start: int = 100
     revive_every: int = 25
@@ -53,7 +53,7 @@ class TokenizerRecipe:
     checkpoint_every: int = 200
     picture_every: int = 200
     # Instructions of each plugin that the closing probe is fitted to, and tested on.
-    probe_counts: tuple[int, int] = (100, 50)
+    probe_counts: tuple[int, int] = (300, 100)
 
     def check(self) -> None:
         """Raise a `UsageError` for a value out of range; once all are set, since some bound one another."""

@@ -124,7 +124,8 @@ def test_micro_batches_give_the_same_gradient(tmp_path, photos, tokenizer):
     assert np.allclose(*curves, atol=0.02)
 
 
-def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer):
+@pytest.mark.parametrize("muon_lr", [0.0, 0.006])
+def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer, muon_lr):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     widths = "8,8"
     common = [
@@ -134,6 +135,7 @@ def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer):
         "--set", "synthesis.view_px=64", "--set", "synthesis.crops_per_view=2", "--set", "instruction_slots=2",
         "--set", f"backbone_options.widths={widths}", "--set", "backbone_options.blocks=1,1",
         "--set", "backbone_options.cross_attention_dim=32", "--set", "backbone_options.condition_dim=16",
+        "--set", f"muon_lr={muon_lr}",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("RANK", None)
@@ -144,6 +146,8 @@ def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer):
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 4
     assert np.allclose(one, two, atol=0.02), (one, two)
+    if muon_lr:
+        return  # it blows the rounding of bfloat16 up where there is next to no gradient: equal curves, other weights
     _, a = load_checkpoint(latest_checkpoint(tmp_path / "one" / "checkpoints"))
     _, b = load_checkpoint(latest_checkpoint(tmp_path / "two" / "checkpoints"))
     for name, tensor in a["model"].items():
