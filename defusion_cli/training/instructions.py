@@ -6,8 +6,8 @@ and wherever a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -43,6 +43,8 @@ class InstructionSource:
         Share of samples without any damage, and of mixtures of two or three plugins.
     natural_dir
         A user's photographs for the natural element of the ground.
+    emphasis
+        How often a plugin is drawn, relative to those that are not named here (1).
     """
 
     ids: Sequence[str]
@@ -52,6 +54,7 @@ class InstructionSource:
     clean_share: float = 0.03
     mixture_share: float = 0.3
     natural_dir: Path | None = None
+    emphasis: Mapping[str, float] = field(default_factory=dict)
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """One instruction, crop_px×crop_px×3 in [−1, 1], mirrored half of the time; and 1 for each of `ids` in it."""
@@ -71,7 +74,8 @@ class InstructionSource:
             return []
         most = min(3, len(self.ids))
         count = 1 if kind >= self.clean_share + self.mixture_share or most < 2 else int(rng.integers(2, most + 1))
-        return [self.ids[k] for k in rng.choice(len(self.ids), count, replace=False)]
+        weights = np.array([self.emphasis.get(plugin_id, 1.0) for plugin_id in self.ids])
+        return [self.ids[k] for k in rng.choice(len(self.ids), count, replace=False, p=weights / weights.sum())]
 
 
 class _Samples(Dataset[tuple[Tensor, Tensor]]):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from defusion_cli.console import note, progress
-from defusion_cli.errors import UsageError
+from defusion_cli.errors import DataError, UsageError
 from defusion_cli.files import staged_folder, write_atomically
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.tokenizer.model import InstructionTokenizer, load_tokenizer
@@ -44,7 +44,7 @@ class TokenizerRun:
     seed
         Of everything random.
     init_from
-        A taming-transformers checkpoint to start from.
+        A taming-transformers checkpoint, or the folder of a tokenizer of ours, to start from.
     workers
         Processes that draw instructions, besides the training itself.
     """
@@ -85,8 +85,7 @@ def train_tokenizer(
         training.load_state(*load_checkpoint(checkpoint))
         note(f"going on from step {training.step}")
     elif run.init_from is not None:
-        report: InitReport = init_from_taming(training.tokenizer, run.init_from)
-        note(f"{run.init_from}: {report}")
+        _start_from(training.tokenizer, run.init_from)
     with patient_interrupt(patient_on_sigterm=True) as stop:
         _train(training, run, stop)
     if not rank.is_main:
@@ -96,6 +95,22 @@ def train_tokenizer(
         return None
     tokenizer = load_tokenizer(str(folder))
     return linear_probe(tokenizer, run.source.ids, run.source.plugins, run.seed, recipe.probe_counts)
+
+
+def _start_from(tokenizer: InstructionTokenizer, source: Path) -> None:
+    """Take over the weights of a taming-transformers file, or of a tokenizer of ours with the same geometry."""
+    if source.is_file():
+        report: InitReport = init_from_taming(tokenizer, source)
+        note(f"{source}: {report}")
+        return
+    try:
+        tokenizer.load_state_dict(load_tokenizer(str(source)).state_dict())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(
+            f"The tokenizer in {source} cannot be taken over.",
+            found=str(error).splitlines()[0][:200],
+            accepted="a tokenizer of the same geometry",
+        ) from error
 
 
 def _train(training: TokenizerTraining, run: TokenizerRun, stop: Stop) -> None:

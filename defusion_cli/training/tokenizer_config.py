@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from defusion_cli.errors import UsageError
 
@@ -25,6 +26,8 @@ class TokenizerRecipe:
     crop_px: int = 128
     clean_share: float = 0.03
     mixture_share: float = 0.2
+    # How often a plugin is drawn, relative to the others (1).
+    emphasis: Mapping[str, float] = field(default_factory=dict)
     # Optimisation.
     steps: int = 1600
     batch: int = 24

@@ -42,14 +42,23 @@ def tokenizer_setup(
     if natural_dir is not None:
         natural_pool(natural_dir)  # raises now rather than in a worker
     if init_from is not None:
-        if not init_from.is_file():
+        if not init_from.is_file() and not (init_from / "config.json").is_file():
             raise DataError(
-                f"The checkpoint {init_from} does not exist.", fix="--init-from FILE, .ckpt or .safetensors"
+                f"There is nothing to start from at {init_from}.",
+                accepted="a .ckpt or .safetensors file, or the tokenizer/ folder that an earlier run wrote",
+                fix="--init-from FILE_OR_FOLDER",
             )
         # The codebook comes with the checkpoint: there is nothing to collect before it starts.
         recipe = dataclasses.replace(recipe, codebook_start=0)
     source = InstructionSource(
-        ids, registry, recipe.ground_px, recipe.crop_px, recipe.clean_share, recipe.mixture_share, natural_dir
+        ids,
+        registry,
+        recipe.ground_px,
+        recipe.crop_px,
+        recipe.clean_share,
+        recipe.mixture_share,
+        natural_dir,
+        recipe.emphasis,
     )
     return recipe, TokenizerRun(out, source, seed, init_from)
 
