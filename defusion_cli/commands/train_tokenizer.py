@@ -19,7 +19,7 @@ def train_tokenizer(
     ] = None,
     init_from: Annotated[
         Path | None,
-        typer.Option(help="Start from a taming-transformers VQ-GAN (.ckpt, .safetensors; --preset paper) or a tokenizer/ folder."),
+        typer.Option(help="Start from a taming-transformers VQ-GAN (--preset paper), or a tokenizer/ folder of ours."),
     ] = None,
     gpus: Annotated[int, typer.Option(min=0, max=64, help="Processes a node, through torchrun; 0: just this one.")] = 0,
     nodes: Annotated[int, typer.Option(min=1, max=4096, help="Machines; 1 … 4096.")] = 1,

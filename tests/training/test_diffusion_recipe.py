@@ -211,7 +211,12 @@ def test_the_paper_backbone_trains(tmp_path, photos, tokenizer):
 
 @pytest.mark.parametrize(
     ("setting", "field", "value"),
-    [("steps=77", "steps", 77), ("betas=0.8,0.95", "betas", (0.8, 0.95)), ("loss=mse", "loss", "mse"), ("muon_lr=0", "muon_lr", 0.0)],
+    [
+        ("steps=77", "steps", 77),
+        ("betas=0.8,0.95", "betas", (0.8, 0.95)),
+        ("loss=mse", "loss", "mse"),
+        ("muon_lr=0", "muon_lr", 0.0),
+    ],
 )
 def test_settings_reach_the_recipe(setting, field, value):
     assert getattr(diffusion_config("default", [setting]), field) == value
