@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYIQA := pyiqa>=0.1.16,<0.2
 IMAGECORRUPTIONS := imagecorruptions==1.1.2
 
-.PHONY: demo setup test lint type bench chaos mutants audit docs check gallery help
+.PHONY: demo setup test lint type bench chaos mutants audit docs check gallery train-default help
 
 demo: $(VENV)/.installed ## Restore the photos in examples/ and draw a before/after sheet.
 	$(BIN)/python examples/run_demo.py
@@ -50,10 +50,14 @@ docs: $(VENV)/.tested ## Write the pages in docs/ from the code.
 gallery: $(VENV)/.tested ## Draw the sheet of every plugin into examples/gallery/.
 	$(BIN)/python examples/make_gallery.py
 
+train-default: $(VENV)/.installed ## Train the default model anew: make train-default DATA=folder-of-photographs
+	$(BIN)/defusion train-tokenizer --out runs/default/tokenizer
+	$(BIN)/defusion train --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer --out runs/default/unet
+
 check: lint type test ## What CI runs.
 
 help: ## Show this list.
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -90,16 +90,16 @@ class DiffusionConfig:
 
     backbone: str = "small"
     backbone_options: dict[str, object] = field(default_factory=dict)
-    steps: int = 10_000
-    phases: tuple[Phase, ...] = (Phase(0.6, 64, 32), Phase(0.85, 96, 16), Phase(1.0, 128, 8))
-    plain_until: float = 0.2
-    lr: float = 7e-4
+    steps: int = 6200
+    phases: tuple[Phase, ...] = (Phase(0.68, 64, 32), Phase(0.85, 96, 16), Phase(1.0, 128, 8))
+    plain_until: float = 0.3
+    lr: float = 3e-4
     lr_min: float = 1e-6
     warmup: int = 200
     hold: float = 0.5
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-4
-    muon_lr: float = 0.006
+    muon_lr: float = 0.002
     grad_clip: float = 1.0
     ema_decay: float = 0.999
     pure_noise_share: float = 0.85
@@ -180,8 +180,9 @@ PRESETS: dict[str, DiffusionConfig] = {
             view_px=256,
             crops_per_view=2,
             blind_share=0.08,
-            # Noise, JPEG and blur take longest to learn; the last two change every pixel by much and are soon learnt.
-            emphasis={"noise": 2.0, "jpeg": 1.5, "motion-blur": 1.5, "low-light": 0.6, "underwater": 0.6},
+            # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
+            emphasis={"noise": 1.6, "jpeg": 1.3, "snow": 1.8, "rain": 1.4, "haze": 1.3, "raindrop": 1.2}
+            | {"low-light": 0.4, "underwater": 0.4},
         ),
     ),
     # Supplement section 8: AdamW, β = (0.9, 0.99), batch 32, 1e-4 → 1e-6 by cosine annealing, 256×256 random crops,
