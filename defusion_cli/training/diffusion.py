@@ -357,14 +357,17 @@ def _remember_recipe(config: DiffusionConfig, run: DiffusionRun) -> None:
 
 def export(pipeline: DefusionPipeline, folder: Path) -> Path:
     """Write a pipeline in diffusers' layout, float16 safetensors; the one in memory stays as it is."""
-    unet: Any = pipeline.unet
-    half = type(unet).from_config(unet.config)
-    half.load_state_dict(unet.state_dict())
-    tokenizer: Any = pipeline.tokenizer
-    half_tokenizer = type(tokenizer).from_config(tokenizer.config)
-    half_tokenizer.load_state_dict(tokenizer.state_dict())
     scale = float(pipeline.config["damage_scale"])
-    copy = DefusionPipeline(half.half(), half_tokenizer.half(), pipeline.scheduler, scale)
+    unet, tokenizer = _half(pipeline.unet), _half(pipeline.tokenizer)
+    copy = DefusionPipeline(unet, tokenizer, pipeline.scheduler, scale)
     with staged_folder(folder) as temporary:
         copy.save_pretrained(temporary, safe_serialization=True)
     return folder
+
+
+def _half(model: Any) -> nn.Module:
+    """A float16 copy that does not remember the folder it was loaded from."""
+    copy = type(model).from_config({key: value for key, value in model.config.items() if not key.startswith("_")})
+    copy.load_state_dict(model.state_dict())
+    half: nn.Module = copy.half()
+    return half
