@@ -46,6 +46,8 @@ class TokenAttention(nn.Module):
 
     def __init__(self, channels: int, token_dim: int, heads: int) -> None:
         super().__init__()
+        if heads < 1 or channels % heads:
+            raise ValueError(f"{channels} channels cannot be shared by {heads} attention heads")
         self.heads = heads
         self.norm_self, self.norm_cross = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.self_qkv = nn.Linear(channels, 3 * channels)
