@@ -16,7 +16,7 @@ def split_setting(setting: str) -> tuple[str, str]:
     key, separator, text = setting.partition("=")
     if not separator or not key:
         raise UsageError("A setting is written KEY=VALUE.", found=setting, fix="--set steps=5000")
-    return key.strip().replace("-", "_"), text.strip()
+    return key.strip(), text.strip()
 
 
 def set_field(recipe: R, key: str, text: str) -> R:
@@ -28,6 +28,7 @@ def set_field(recipe: R, key: str, text: str) -> R:
         If the key is unknown or the value does not parse.
     """
     head, _, rest = key.partition(".")
+    head = head.replace("-", "_")  # as options are written; what follows a dot may be the id of a plugin
     fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}  # type: ignore[arg-type]
     if head not in fields:
         near = did_you_mean(head, fields)

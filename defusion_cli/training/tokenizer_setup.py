@@ -44,7 +44,7 @@ def tokenizer_setup(
     if init_from is not None:
         if not init_from.is_file() and not (init_from / "config.json").is_file():
             raise DataError(
-                f"There is nothing to start from at {init_from}.",
+                f"The checkpoint {init_from} {'is no tokenizer' if init_from.exists() else 'does not exist'}.",
                 accepted="a .ckpt or .safetensors file, or the tokenizer/ folder that an earlier run wrote",
                 fix="--init-from FILE_OR_FOLDER",
             )

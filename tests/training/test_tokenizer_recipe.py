@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from defusion_cli.errors import DefusionError, UsageError
+from defusion_cli.errors import DataError, DefusionError, UsageError
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.tokenizer import load_tokenizer
 from defusion_cli.training.instructions import InstructionSource, instruction_batches
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.settings import set_all
-from defusion_cli.training.tokenizer import TokenizerRun, train_tokenizer
+from defusion_cli.training.tokenizer import TokenizerRun, _start_from, export_tokenizer, train_tokenizer
 from defusion_cli.training.tokenizer_config import PRESETS, TokenizerRecipe, preset
 from defusion_cli.training.tokenizer_setup import tokenizer_setup
 from defusion_cli.training.tokenizer_state import TokenizerTraining, learning_rate
@@ -246,11 +246,40 @@ def test_bad_names_are_explained(tmp_path: Path) -> None:
         tokenizer_setup("paper", [], tmp_path, init_from=tmp_path / "missing.ckpt")
 
 
+def test_a_tokenizer_of_ours_is_a_place_to_start_from(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    trained = TokenizerTraining(TINY, 3, ALONE, 2).tokenizer
+    export_tokenizer(trained, tmp_path / "tokenizer")
+    fresh = TokenizerTraining(TINY, 4, ALONE, 2).tokenizer
+    _start_from(fresh, tmp_path / "tokenizer")
+    assert all(
+        torch.allclose(a, b, atol=1e-3)
+        for a, b in zip(trained.state_dict().values(), fresh.state_dict().values(), strict=True)
+    )
+    other = TokenizerTraining(dataclasses.replace(TINY, latent_channels=16), 4, ALONE, 2).tokenizer
+    with pytest.raises(DataError, match="cannot be taken over"):
+        _start_from(other, tmp_path / "tokenizer")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is no tokenizer"):
+        tokenizer_setup("default", [], tmp_path, init_from=tmp_path / "empty")
+
+
+def test_emphasis_shows_a_plugin_more_often() -> None:
+    plugins = installed_plugins()
+    source = InstructionSource(("noise", "rain", "snow"), plugins, mixture_share=0.0, emphasis={"noise": 4.0})
+    rng = np.random.default_rng(0)
+    share = np.mean([source._draw_ids(rng) == ["noise"] for _ in range(2000)])
+    assert share == pytest.approx(0.97 * 4 / 6, abs=0.04)
+    recipe, run = tokenizer_setup("default", ["emphasis.motion-blur=3"], Path("unused"))
+    assert recipe.emphasis == run.source.emphasis == {"motion-blur": 3}
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """The command line under torchrun with two gloo processes gives the losses of one process."""
     settings = {**dataclasses.asdict(TINY), "checkpoint_every": 100}
     flags = ["--plugin", "noise", "--plugin", "rain"]
+    del settings["emphasis"]  # a table of its own; it is set by plugin, and empty here
     for name, value in settings.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         flags += ["--set", f"{name}={text}"]
