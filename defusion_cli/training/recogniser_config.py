@@ -33,7 +33,7 @@ class RecogniserRecipe:
     hidden: tuple[int, ...] = (256, 128)
     dropout: float = 0.5
     threshold: float = 0.5
-    shards: int = 144
+    shards: int = 240
     photos: int = 16
     epochs: int = 30
     batch: int = 128
