@@ -111,7 +111,7 @@ def test_a_loader_process_that_dies_ends_the_run_with_its_reason(tmp_path, photo
 @pytest.mark.slow
 @pytest.mark.skipif(
     not os.environ.get("DEFUSION_TEST_RESTARTS"),
-    reason="restarted ranks now and then wait for one another for ever in gloo's rendezvous; set DEFUSION_TEST_RESTARTS",
+    reason="restarted ranks now and then hang in the rendezvous of gloo; set DEFUSION_TEST_RESTARTS",
 )
 def test_a_rank_that_dies_is_started_again_and_sigterm_ends_all(tmp_path, photos, tokenizer):  # noqa: F811
     run = _start(tmp_path, photos, tokenizer, "--set", "workers=0", "--gpus", "2", "--max-restarts", "1")
