@@ -16,10 +16,11 @@ from defusion_cli.data.workers import no_seed, start_worker, watched
 
 
 class Batch(NamedTuple):
-    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``thumbnail`` V×3×64×64, all in [0, 1]."""
+    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``boxes`` N×4, ``thumbnail`` V×3×64×64, see `View`."""
 
     lq: Tensor
     target: Tensor
+    boxes: Tensor
     thumbnail: Tensor
     shown: tuple[tuple[str, ...], ...]
     slots: tuple[int, ...]
@@ -101,6 +102,7 @@ def _collate(items: Sequence[tuple[int, View]]) -> Batch:
     return Batch(
         cat([view.lq for view in views]),
         cat([view.target for view in views]),
+        cat([view.boxes for view in views]),
         stack([view.thumbnail for view in views]),
         tuple(view.shown for view in views),
         tuple(view.slot for view in views),

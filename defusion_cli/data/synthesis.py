@@ -97,12 +97,14 @@ def draw_task(ids: Sequence[str], config: SynthesisConfig, plugins: Plugins, rng
 class View(NamedTuple):
     """Crops of one damaged view.
 
-    ``lq`` and ``target`` are K×3×c×c in [0, 1], ``thumbnail`` is 3×64×64 in [0, 1] and shows the whole view,
+    ``lq`` and ``target`` are K×3×c×c in [0, 1], ``boxes`` says where they lie in the view (K×4: left, top, right,
+    bottom in fractions of its sides), ``thumbnail`` is 3×64×64 in [0, 1] and shows the whole view,
     ``shown`` are the ids on the instruction, ``slot`` selects one of the instructions for them.
     """
 
     lq: Tensor
     target: Tensor
+    boxes: Tensor
     thumbnail: Tensor
     shown: tuple[str, ...]
     slot: int
@@ -135,9 +137,12 @@ class ViewMaker:
         thumbnail = cv2.resize(np.ascontiguousarray(lq), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
         crops = [_crop_origin(lq.shape, crop_px, rng) for _ in range(self.config.crops_per_view)]
         cut = [(lq[t : t + crop_px, x : x + crop_px], target[t : t + crop_px, x : x + crop_px]) for t, x in crops]
+        height, width = lq.shape[:2]
+        boxes = torch.tensor([(x / width, t / height, (x + crop_px) / width, (t + crop_px) / height) for t, x in crops])
         return View(
             _stack([a for a, _ in cut]),
             _stack([b for _, b in cut]),
+            boxes,
             _stack([thumbnail])[0],
             shown,
             int(rng.integers(2**31)),

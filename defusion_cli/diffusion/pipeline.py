@@ -98,6 +98,7 @@ class DefusionPipeline(DiffusionPipeline):
         steps: int = 1,
         thumbnail: Tensor | None = None,
         on_step: Callable[[int], None] | None = None,
+        boxes: Tensor | None = None,
     ) -> Tensor:
         """The estimated damage ŷ₀ (N×3×H×W, in units of the [0, 1] picture): subtract it from `lq`.
 
@@ -115,17 +116,21 @@ class DefusionPipeline(DiffusionPipeline):
             `make_thumbnail` of the whole photographs, N×3×64×64 in [0, 1]; None if `lq` is the whole.
         on_step
             Called with the number of each finished step.
+        boxes
+            Where the tiles lie in their photographs: left, top, right, bottom in fractions of the sides, N×4; None
+            if `lq` is the whole.
         """
         x = 2 * lq - 1
         view = 2 * (make_thumbnail(lq) if thumbnail is None else thumbnail) - 1
         n, scale = len(lq), float(self.config["damage_scale"])
+        conditions = {"thumbnail": view} if boxes is None else {"thumbnail": view, "box": boxes}
         tokens = tokens.expand(n, -1, -1)
         scheduler = type(self.scheduler).from_config(self.scheduler.config)  # a fresh one: tiles may run in threads
         scheduler.set_timesteps(steps, device=lq.device)
         y: Tensor = noise
         for index, t in enumerate(scheduler.timesteps):
             seen = precondition(scheduler, y, t.expand(n))
-            estimate = self._predict(torch.cat([seen, x], dim=1), t.expand(n), tokens, view)
+            estimate = self._predict(torch.cat([seen, x], dim=1), t.expand(n), tokens, conditions)
             # The scheduler divides by σ_t²; the last step returns the estimate itself.
             last = index == len(scheduler.timesteps) - 1
             y = estimate * scale if last else scheduler.step(estimate * scale, int(t), y, eta=0.0).prev_sample
@@ -133,13 +138,13 @@ class DefusionPipeline(DiffusionPipeline):
                 on_step(index + 1)
         return y / (2 * scale)
 
-    def _predict(self, sample: Tensor, timestep: Tensor, tokens: Tensor, view: Tensor) -> Tensor:
+    def _predict(self, sample: Tensor, timestep: Tensor, tokens: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         unet: Any = self.unet
         kind = sample.device.type
         half = torch.autocast(kind, torch.bfloat16) if use_bfloat16(kind) else nullcontext()
         sample = sample.to(memory_format=torch.channels_last)
         with half:
-            out = unet(sample, timestep, tokens, added_cond_kwargs={"thumbnail": view}, return_dict=False)[0]
+            out = unet(sample, timestep, tokens, added_cond_kwargs=conditions, return_dict=False)[0]
         return out.float()
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 _THUMBNAIL_WIDTHS = (24, 48, 96)
+_COARSE_WIDTHS, _COARSE_CELL_PX = (48, 96, 96), 4
 
 
 class ResidualBlock(nn.Module):
@@ -122,6 +123,71 @@ class InstructionSummary(nn.Module):
         return self.out((self._statistics(tokens) - self.mean) / self.deviation)
 
 
+class CoarseBranch(nn.Module):
+    """What the whole photograph says about every part of it: a smooth affine map of colours.
+
+    Haze, darkness, sea water and a veil of snow are affine in the photograph's colours, y₀ = M(p)·x_LQ(p) + b(p),
+    with M and b that vary slowly over the picture p but depend on all of it, and a tile does not see all of it. A
+    small U-Net looks at the thumbnail and puts M and b on a grid of 16×16 points (as HDRNet does, Gharbi et al.,
+    SIGGRAPH 2017); between them they are interpolated.
+    """
+
+    def __init__(self, channels: int, condition: int, widths: tuple[int, ...] = _COARSE_WIDTHS) -> None:
+        super().__init__()
+        self.channels = channels
+        self.conv_in = nn.Conv2d(channels, widths[0], _COARSE_CELL_PX, stride=_COARSE_CELL_PX)
+        self.down = nn.ModuleList(ResidualBlock(w, condition) for w in widths)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.middle = ResidualBlock(widths[-1], condition)
+        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(ResidualBlock(w, condition) for w in widths[:-1])
+        self.conv_out = nn.Conv2d(widths[0], channels * (channels + 1), 3, padding=1)
+        for layer in (self.conv_in, *self.shrink, *self.grow):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    def forward(self, thumbnail: Tensor, condition: Tensor, x: Tensor, box: Tensor) -> Tensor:
+        """The coarse estimate of y₀, N×C×H×W.
+
+        Parameters
+        ----------
+        thumbnail
+            The whole photographs, N×C×64×64.
+        condition
+            FiLM condition, N×E.
+        x
+            x_LQ of a part of each, N×C×H×W.
+        box
+            Where the parts lie: left, top, right, bottom, N×4, in fractions of the photograph's sides.
+        """
+        features, skips = self.conv_in(thumbnail), []
+        for level, block in enumerate(self.down):
+            features = block(features, condition)
+            if level < len(self.shrink):
+                skips.append(features)
+                features = self.shrink[level](features)
+        features = self.middle(features, condition)
+        for level in reversed(range(len(self.up))):
+            features = F.pixel_shuffle(self.grow[level](features), 2) + skips[level]
+            features = self.up[level](features, condition)
+        grid = self.conv_out(features)
+        rows = _tents(box[:, 1], box[:, 3], x.shape[2], grid.shape[2])
+        columns = _tents(box[:, 0], box[:, 2], x.shape[3], grid.shape[3])
+        # Bilinear interpolation is separable: two small matrix products for each map.
+        maps = rows[:, None].to(grid.dtype) @ grid @ columns[:, None].to(grid.dtype).mT
+        matrix, offset = maps.split([self.channels**2, self.channels], dim=1)
+        return (matrix.unflatten(1, (self.channels, self.channels)) * x[:, None]).sum(2) + offset
+
+
+def _tents(start: Tensor, end: Tensor, pixels: int, points: int) -> Tensor:
+    """Weights of linear interpolation, N×pixels×points, for pixels spread over start … end of a unit axis."""
+    places = (torch.arange(pixels, device=start.device, dtype=torch.float32) + 0.5) / pixels
+    at = (start[:, None] + (end - start)[:, None] * places) * points - 0.5
+    knots = torch.arange(points, device=start.device, dtype=torch.float32)
+    return (1 - (at.clamp(0, points - 1)[:, :, None] - knots).abs()).clamp(min=0)
+
+
 class DegradationUNet(ModelMixin, ConfigMixin):
     """Predicts the damage y₀ from (y_t, t, x_LQ, instruction tokens, thumbnail).
 
@@ -148,6 +214,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         into crops whose instruction asks for faint damage.
     thumbnail_px
         Side of the square thumbnail of the whole photograph.
+    coarse
+        Whether a `CoarseBranch` makes the first estimate from the whole photograph; the U-Net is told and adds to it.
     """
 
     @register_to_config
@@ -162,6 +230,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         heads: int = 4,
         output_heads: int = 1,
         thumbnail_px: int = 64,
+        coarse: bool = False,
     ) -> None:
         super().__init__()
         e = condition_dim
@@ -178,6 +247,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.middle = ResidualBlock(widths[-1], e)
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.up = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True))
+        self.coarse_branch = CoarseBranch(out_channels, e) if coarse else None
+        self.coarse_in = nn.Conv2d(4 * out_channels, widths[0], 3, padding=1, bias=False) if coarse else None
         self.output_heads = output_heads
         self.conv_out = nn.Conv2d(widths[0], 4 * out_channels * output_heads, 3, padding=1)
         self.gate = nn.Linear(e, output_heads) if output_heads > 1 else None
@@ -202,6 +273,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+        if self.coarse_in is not None:
+            nn.init.zeros_(self.coarse_in.weight)
 
     def _conditions(self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
         """The FiLM condition (N×E) and the tokens for cross-attention (N×K×D)."""
@@ -243,16 +316,25 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         encoder_hidden_states
             Instruction tokens, N×K×D.
         added_cond_kwargs
-            ``{"thumbnail": N×3×64×64}``: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
-            taken to be the whole photograph.
+            ``"thumbnail"``, N×3×64×64: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
+            taken to be the whole photograph. ``"box"``, N×4: the place of x_LQ in it, see `CoarseBranch.forward`;
+            left out, all of it.
         """
-        thumbnail = (added_cond_kwargs or {}).get("thumbnail")
+        given = added_cond_kwargs or {}
+        thumbnail, box = given.get("thumbnail"), given.get("box")
         if thumbnail is None:
             side = self.config["thumbnail_px"]
             thumbnail = F.interpolate(sample[:, -3:], (side, side), mode="area")
         condition, tokens = self._conditions(timestep, encoder_hidden_states, thumbnail)
         height, width = sample.shape[2:]
-        x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, 2 ** len(self.down)), 2))
+        multiple = 2 ** len(self.down)
+        x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, multiple), 2))
+        coarse = None
+        if self.coarse_branch is not None and self.coarse_in is not None:
+            if box is None:
+                box = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=sample.device).expand(len(sample), -1)
+            coarse = self.coarse_branch(thumbnail, condition, sample[:, -self.coarse_branch.channels :], box)
+            x = x + self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(coarse, multiple), 2))
         skips = []
         for level, stack in enumerate(self.down):
             for block in stack:  # type: ignore[attr-defined]
@@ -266,6 +348,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             for block in self.up[level]:  # type: ignore[attr-defined]
                 x = block(x, condition)
         y0 = self._output(x, condition)[:, :, :height, :width]
+        if coarse is not None:
+            y0 = y0 + coarse
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0,)
 
 

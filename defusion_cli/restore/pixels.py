@@ -169,6 +169,7 @@ def _damage(
                     steps,
                     thumbnail.expand(len(group), -1, -1, -1),
                     share,
+                    torch.tensor([t.box(height, width) for t in group], device=device),
                 )
             finished += len(group)
             for t, part in zip(group, estimate.permute(0, 2, 3, 1).cpu().numpy(), strict=True):

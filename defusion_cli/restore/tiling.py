@@ -36,6 +36,11 @@ class Tile:
         """Index of the rectangle in an H×W array."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
+    def box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom in fractions of the sides of the `height`×`width` picture."""
+        left, top = self.left / width, self.top / height
+        return left, top, left + self.width / width, top + self.height / height
+
 
 def cut_tiles(height: int, width: int, tile_px: int) -> list[Tile]:
     """Overlapping tiles that cover a `height`×`width` picture, row by row, none larger than `tile_px` a side.

@@ -155,6 +155,7 @@ class DiffusionTraining:
         y_t = diffuse(self.scheduler, config.damage_scale * y0, noise.to(device), timestep.to(device))
         tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part])
         view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
+        seen = {"thumbnail": view.repeat_interleave(k, dim=0), "box": batch.boxes[crops].to(device)}
         kind = device.type
         half = torch.autocast(kind, torch.bfloat16) if use_bfloat16(kind) else nullcontext()
         with half:
@@ -164,7 +165,7 @@ class DiffusionTraining:
                 ),
                 timestep.to(device),
                 tokens.to(device).repeat_interleave(k, dim=0),
-                added_cond_kwargs={"thumbnail": view.repeat_interleave(k, dim=0)},
+                added_cond_kwargs=seen,
                 return_dict=False,
             )[0]
         return crop_losses(estimate.float(), y0, config.loss).mean()

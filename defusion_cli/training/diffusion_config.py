@@ -175,7 +175,7 @@ _PAPER_UNET: dict[str, object] = {
 
 PRESETS: dict[str, DiffusionConfig] = {
     "default": DiffusionConfig(
-        backbone_options={"output_heads": 8},
+        backbone_options={"output_heads": 8, "coarse": True, "blocks": (2, 2, 2, 1)},
         synthesis=SynthesisConfig(
             view_px=256,
             crops_per_view=2,

@@ -129,5 +129,5 @@ def _inner_kernels(model: nn.Module) -> list[Tensor]:
 
     Those two, and everything small, see pixels or conditions rather than features; Muon's authors leave them to Adam.
     """
-    outer = ("conv_in.", "conv_out.", "thumbnail.")
+    outer = ("conv_in.", "conv_out.", "thumbnail.", "coarse_in.", "coarse_branch.conv_in.", "coarse_branch.conv_out.")
     return [p for name, p in model.named_parameters() if p.ndim == 4 and not name.startswith(outer)]

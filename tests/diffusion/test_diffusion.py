@@ -86,6 +86,41 @@ def test_output_heads_are_mixed_by_the_instruction():
     assert not torch.allclose(one, other)
 
 
+def test_the_coarse_branch_gives_a_tile_its_part_of_the_whole():
+    torch.manual_seed(0)
+    unet = DegradationUNet(**SMALL, coarse=True)
+    lq, thumbnail, tokens, time = (
+        torch.rand(1, 3, 40, 56),
+        torch.rand(1, 3, 64, 64),
+        torch.randn(1, 9, 32),
+        torch.tensor([999]),
+    )
+    seen = {"thumbnail": thumbnail}
+    assert not unet(torch.cat([lq, lq], 1), time, tokens, seen).sample.any()  # still the identity at first
+    branch = unet.coarse_branch
+    torch.nn.init.normal_(branch.conv_out.weight)
+    condition = torch.randn(1, 16)
+    whole = branch(thumbnail, condition, lq, torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    box = torch.tensor([[14 / 56, 8 / 40, 42 / 56, 1.0]])
+    tile = branch(thumbnail, condition, lq[..., 8:, 14:42], box)
+    assert whole.std() > 0.1
+    assert torch.allclose(tile, whole[..., 8:, 14:42], atol=1e-4)
+    # Without a branch for the coarse the place of the tile means nothing; with one it does.
+    one, other = (unet(torch.cat([lq, lq], 1), time, tokens, seen | {"box": b}).sample for b in (box, 1 - box))
+    assert not torch.allclose(one, other)
+
+
+def test_the_coarse_map_is_affine_in_the_colours():
+    torch.manual_seed(0)
+    branch = DegradationUNet(**SMALL, coarse=True).coarse_branch
+    torch.nn.init.normal_(branch.conv_out.weight)
+    thumbnail, condition, box = torch.rand(1, 3, 64, 64), torch.randn(1, 16), torch.tensor([[0.2, 0.2, 0.7, 0.9]])
+    dark, light = torch.zeros(1, 3, 24, 24), torch.rand(1, 3, 24, 24)
+    at = [branch(thumbnail, condition, x, box) for x in (dark, light, (dark + light) / 2)]
+    assert torch.allclose(at[2], (at[0] + at[1]) / 2, atol=1e-4)
+    assert at[0].std() > 0.01 and not torch.allclose(at[0], at[1])
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (16, 16), (37, 41)])
 def test_any_size_goes_in_and_comes_out(pipeline, size):
     lq = torch.rand(1, 3, *size)
@@ -114,7 +149,10 @@ def test_one_step_is_the_networks_estimate_and_steps_are_reported(pipeline):
     noise, seen = torch.randn_like(lq), []
     damage = pipeline.damage(lq, tokens, noise, steps=1, on_step=seen.append)
     direct = pipeline._predict(
-        torch.cat([torch.zeros_like(lq), 2 * lq - 1], 1), torch.tensor([999]), tokens, 2 * make_thumbnail(lq) - 1
+        torch.cat([torch.zeros_like(lq), 2 * lq - 1], 1),
+        torch.tensor([999]),
+        tokens,
+        {"thumbnail": 2 * make_thumbnail(lq) - 1},
     )
     assert torch.allclose(damage, direct / 2, atol=1e-6)
     pipeline.damage(lq, tokens, noise, steps=5, on_step=seen.append)
