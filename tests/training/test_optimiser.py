@@ -16,6 +16,19 @@ def test_orthogonalised_matrices_have_singular_values_around_one(shape):
     assert float(values.min()) > 0.5 and float(values.max()) < 1.4
 
 
+def test_a_nearly_singular_matrix_becomes_what_the_iteration_in_float64_makes_of_it():
+    generator = torch.Generator().manual_seed(2)
+    u, _, v = torch.linalg.svd(torch.randn(2, 32, 96, generator=generator), full_matrices=False)
+    matrices = u * 10 ** torch.linspace(0, -4, 32) @ v
+    x = matrices.double() / matrices.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    ours = orthogonalise(matrices)
+    assert float((ours - x).norm() / x.norm()) < 0.2
+    assert float(torch.linalg.svdvals(ours).max()) < 1.4
+
+
 def test_each_matrix_is_handled_as_if_it_were_alone():
     matrices = torch.randn(3, 8, 20, generator=torch.Generator().manual_seed(1))
     together = orthogonalise(matrices)
