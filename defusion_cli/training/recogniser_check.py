@@ -59,22 +59,22 @@ def check_recogniser(
     """Damage each photograph by each degradation at one severity, and ask what it shows."""
     ids = network.ids
     first, exact = dict.fromkeys(ids, 0.0), dict.fromkeys(ids, 0.0)
-    alarms = saved_alarms = both = exactly = mixtures = 0
+    alarms = saved_alarms = both = exactly = pairs = 0
     with progress("Recognising", len(photos), "photos") as bar:
         for number, path in enumerate(photos):
             clean = read_pixels(path)
             alarms += bool(_look(network, clean).present)
             saved_alarms += bool(_look(network, _saved(clean)).present)
             for plugin_id in ids:
-                seen = _look(network, _damaged(clean, [plugin_id], number, plugins, severity))
+                seen = _look(network, damaged(clean, [plugin_id], number, plugins, severity))
                 first[plugin_id] += seen.best == plugin_id
                 exact[plugin_id] += seen.present == (plugin_id,)
-            for mixture in _mixtures(ids, number, plugins):
-                present = set(_look(network, _damaged(clean, mixture, number, plugins, severity)).present)
-                both, exactly, mixtures = (
+            for mixture in mixtures(ids, number, plugins):
+                present = set(_look(network, damaged(clean, mixture, number, plugins, severity)).present)
+                both, exactly, pairs = (
                     both + (set(mixture) <= present),
                     exactly + (set(mixture) == present),
-                    mixtures + 1,
+                    pairs + 1,
                 )
             bar.advance()
     count = len(photos)
@@ -82,8 +82,8 @@ def check_recogniser(
         {name: value / count for name, value in first.items()},
         {name: value / count for name, value in exact.items()},
         alarms / count,
-        both / max(1, mixtures),
-        exactly / max(1, mixtures),
+        both / max(1, pairs),
+        exactly / max(1, pairs),
         saved_alarms / count,
         count,
     )
@@ -98,12 +98,13 @@ def _saved(clean: Image) -> Image:
     return np.asarray(np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))[..., ::-1], np.float32) / np.float32(255)
 
 
-def _damaged(clean: Image, ids: Sequence[str], number: int, plugins: Plugins, severity: float) -> Image:
+def damaged(clean: Image, ids: Sequence[str], number: int, plugins: Plugins, severity: float) -> Image:
+    """`clean` under one realisation, always the same for a photograph of this number."""
     rng = np.random.default_rng([zlib.crc32("+".join(ids).encode()), number])
     return apply_recipe(clean, draw_recipe(ids, plugins, rng, severity), plugins)
 
 
-def _mixtures(ids: Sequence[str], number: int, plugins: Plugins) -> list[list[str]]:
+def mixtures(ids: Sequence[str], number: int, plugins: Plugins) -> list[list[str]]:
     """Two different degradations each, in physical order; always the same for a photograph of this number."""
     if len(ids) < 2:
         return []
