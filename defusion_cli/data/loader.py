@@ -16,12 +16,13 @@ from defusion_cli.data.workers import no_seed, start_worker, watched
 
 
 class Batch(NamedTuple):
-    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``boxes`` N×4, ``thumbnail`` V×3×64×64, see `View`."""
+    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``boxes`` N×4, thumbnails V×3×64×64, see `View`."""
 
     lq: Tensor
     target: Tensor
     boxes: Tensor
     thumbnail: Tensor
+    target_thumbnail: Tensor
     shown: tuple[tuple[str, ...], ...]
     slots: tuple[int, ...]
     numbers: tuple[int, ...]
@@ -104,6 +105,7 @@ def _collate(items: Sequence[tuple[int, View]]) -> Batch:
         cat([view.target for view in views]),
         cat([view.boxes for view in views]),
         stack([view.thumbnail for view in views]),
+        stack([view.target_thumbnail for view in views]),
         tuple(view.shown for view in views),
         tuple(view.slot for view in views),
         numbers,

@@ -99,6 +99,7 @@ class View(NamedTuple):
 
     ``lq`` and ``target`` are K×3×c×c in [0, 1], ``boxes`` says where they lie in the view (K×4: left, top, right,
     bottom in fractions of its sides), ``thumbnail`` is 3×64×64 in [0, 1] and shows the whole view,
+    ``target_thumbnail`` its target,
     ``shown`` are the ids on the instruction, ``slot`` selects one of the instructions for them.
     """
 
@@ -106,6 +107,7 @@ class View(NamedTuple):
     target: Tensor
     boxes: Tensor
     thumbnail: Tensor
+    target_thumbnail: Tensor
     shown: tuple[str, ...]
     slot: int
 
@@ -134,7 +136,6 @@ class ViewMaker:
             lq, target, shown = self._paired(photo, rng, crop_px)
         if rng.random() < 0.5:
             lq, target = lq[:, ::-1], target[:, ::-1]
-        thumbnail = cv2.resize(np.ascontiguousarray(lq), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
         crops = [_crop_origin(lq.shape, crop_px, rng) for _ in range(self.config.crops_per_view)]
         cut = [(lq[t : t + crop_px, x : x + crop_px], target[t : t + crop_px, x : x + crop_px]) for t, x in crops]
         height, width = lq.shape[:2]
@@ -143,7 +144,8 @@ class ViewMaker:
             _stack([a for a, _ in cut]),
             _stack([b for _, b in cut]),
             boxes,
-            _stack([thumbnail])[0],
+            _stack([_thumbnail(lq)])[0],
+            _stack([_thumbnail(target)])[0],
             shown,
             int(rng.integers(2**31)),
         )
@@ -209,6 +211,10 @@ def centre_crop(image: Image, shape: Sequence[int]) -> Image:
 def _crop_origin(shape: tuple[int, ...], side: int, rng: np.random.Generator) -> tuple[int, int]:
     """Top-left corner of a random square; the origin along an axis that is shorter than the square."""
     return int(rng.integers(max(shape[0] - side, 0) + 1)), int(rng.integers(max(shape[1] - side, 0) + 1))
+
+
+def _thumbnail(view: Image) -> Image:
+    return cv2.resize(np.ascontiguousarray(view), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
 
 
 def _stack(images: Sequence[Image]) -> Tensor:

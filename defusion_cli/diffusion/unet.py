@@ -289,6 +289,17 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         """Before training: learn the spread of instructions from the tokens of many of them, N×K×D."""
         self.instruction.calibrate(tokens)
 
+    def coarse_estimate(self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor) -> Tensor:
+        """What the coarse branch alone makes of whole photographs: y₀ at the size of the thumbnail, N×3×64×64.
+
+        No gradient reaches the condition: the branch learns from what the rest of the network knows already.
+        """
+        if self.coarse_branch is None:
+            raise ValueError("this backbone has no coarse branch")
+        with torch.no_grad():
+            condition = self._conditions(timestep, tokens, thumbnail)[0]
+        return self.coarse_branch(thumbnail, condition, thumbnail, _whole(thumbnail))
+
     def _output(self, x: Tensor, condition: Tensor) -> Tensor:
         """Features at half the resolution to y₀ at the full one."""
         y0 = self.conv_out(x)
@@ -331,9 +342,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, multiple), 2))
         coarse = None
         if self.coarse_branch is not None and self.coarse_in is not None:
-            if box is None:
-                box = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=sample.device).expand(len(sample), -1)
-            coarse = self.coarse_branch(thumbnail, condition, sample[:, -self.coarse_branch.channels :], box)
+            lq = sample[:, -self.coarse_branch.channels :]
+            coarse = self.coarse_branch(thumbnail, condition, lq, _whole(sample) if box is None else box)
             x = x + self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(coarse, multiple), 2))
         skips = []
         for level, stack in enumerate(self.down):
@@ -351,6 +361,11 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         if coarse is not None:
             y0 = y0 + coarse
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0,)
+
+
+def _whole(x: Tensor) -> Tensor:
+    """The box of a whole photograph, for each of N."""
+    return torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=x.device).expand(len(x), -1)
 
 
 def _blocks(channels: int, condition: int, count: int) -> nn.ModuleList:

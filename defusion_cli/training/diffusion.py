@@ -122,15 +122,18 @@ class DiffusionTraining:
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One optimiser step on this rank's part of a batch; returns scalars to log."""
-        parts = self._parts(batch)
+        coarse = self.config.is_coarse(self.step)
+        parts, loss_of = self._parts(batch), self._coarse_loss if coarse else self._loss
         total = torch.zeros((), device=self.rank.device)
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
             wait = nullcontext() if last or self.forward is self.model else self.forward.no_sync()  # type: ignore[operator]
             with wait:
-                loss = self._loss(batch, part) * (len(part) / len(batch.numbers))
+                loss = loss_of(batch, part) * (len(part) / len(batch.numbers))
                 loss.backward()
             total += loss.detach()
+        if coarse and self.rank.count > 1:
+            self._share_gradients()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self._update(norm)
         self.step += 1
@@ -138,6 +141,13 @@ class DiffusionTraining:
             torch.distributed.all_reduce(total)
             total /= self.rank.count
         return {"loss": float(total), "grad_norm": float(norm), "lr": self.config.learning_rate(self.step - 1)}
+
+    def _share_gradients(self) -> None:
+        """Average over all processes what DistributedDataParallel leaves alone: gradients of a part of the network."""
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.rank.count
 
     def _parts(self, batch: Batch) -> list[range]:
         """The views of a batch in pieces of at most ``micro_batch`` crops."""
@@ -169,6 +179,19 @@ class DiffusionTraining:
                 return_dict=False,
             )[0]
         return crop_losses(estimate.float(), y0, config.loss).mean()
+
+    def _coarse_loss(self, batch: Batch, part: range) -> Tensor:
+        """Mean loss of the coarse branch on some whole views, at the size of their thumbnails."""
+        device, views = self.rank.device, slice(part.start, part.stop)
+        lq = (2 * batch.thumbnail[views] - 1).to(device, memory_format=torch.channels_last)
+        y0 = (2 * (batch.thumbnail[views] - batch.target_thumbnail[views])).to(device)
+        tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part]).to(device)
+        last = torch.full((len(part),), TRAIN_TIMESTEPS - 1, device=device)
+        half = torch.autocast(device.type, torch.bfloat16) if use_bfloat16(device.type) else nullcontext()
+        model: Any = self.model
+        with half:
+            estimate = model.coarse_estimate(last, tokens, lq)
+        return crop_losses(estimate.float(), y0, self.config.loss).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
         """ε and t of the crops of some views, each from a generator of its own."""

@@ -45,6 +45,13 @@ class DiffusionConfig:
     plain_until
         Fraction of all steps in which every view shows one kind of damage and all of it is to go; mixtures, subsets
         and instructions that find nothing come after it.
+    coarse_steps
+        Steps at the beginning in which the coarse branch of our backbone learns alone, from thumbnails of whole
+        views. Among everything else it is not learnt at all: what a crop shows of haze is enough to lower the loss.
+    coarse_views
+        Views in each of these steps.
+    coarse_lr
+        Peak learning rate in these steps, falling to zero at their end; Muon's follows in proportion.
     lr, lr_min
         Peak and final learning rate.
     warmup
@@ -93,6 +100,9 @@ class DiffusionConfig:
     steps: int = 6200
     phases: tuple[Phase, ...] = (Phase(0.68, 64, 32), Phase(0.85, 96, 16), Phase(1.0, 128, 8))
     plain_until: float = 0.3
+    coarse_steps: int = 0
+    coarse_views: int = 64
+    coarse_lr: float = 3e-3
     lr: float = 3e-4
     lr_min: float = 1e-6
     warmup: int = 200
@@ -121,6 +131,12 @@ class DiffusionConfig:
             raise UsageError("There is no such loss.", found=self.loss, accepted=", ".join(LOSSES))
         if self.backbone not in BACKBONES:
             raise UsageError("There is no such backbone.", found=self.backbone, accepted=", ".join(BACKBONES))
+        if self.coarse_steps and not (self.backbone == "small" and self.backbone_options.get("coarse")):
+            raise UsageError(
+                "There is no coarse branch that could learn alone.",
+                found=f"coarse_steps {self.coarse_steps}",
+                fix="--set coarse_steps=0, or --set backbone_options.coarse=true with the small backbone",
+            )
         if not self.phases or self.phases[-1].until < 1:
             raise UsageError(
                 "The last phase must end at 1.", accepted="phases = [{until = 1.0, crop_px = 64, batch = 32}]"
@@ -146,15 +162,24 @@ class DiffusionConfig:
         """Whether a step still belongs to the plain beginning."""
         return step < self.plain_until * self.steps
 
+    def is_coarse(self, step: int) -> bool:
+        """Whether only the coarse branch learns at a step."""
+        return step < self.coarse_steps
+
     def views(self, step: int) -> int:
         """Views in the global batch of a step."""
+        if self.is_coarse(step):
+            return self.coarse_views
         return self.phase(step).batch // self.synthesis.crops_per_view
 
     def learning_rate(self, step: int) -> float:
-        """Linear rise, hold, cosine fall."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        start = max(self.warmup, self.hold * self.steps)
+        """Linear rise, hold, cosine fall; before it the same for the coarse branch alone, without hold."""
+        if self.is_coarse(step):
+            rise = min(1.0, 20 * (step + 1) / self.coarse_steps)
+            return self.coarse_lr * rise * 0.5 * (1 + math.cos(math.pi * step / self.coarse_steps))
+        if step - self.coarse_steps < self.warmup:
+            return self.lr * (step - self.coarse_steps + 1) / self.warmup
+        start = max(self.coarse_steps + self.warmup, self.hold * self.steps)
         if step < start:
             return self.lr
         progress = min(1.0, (step - start) / max(1.0, self.steps - start))
