@@ -82,8 +82,13 @@ def test_output_heads_are_mixed_by_the_instruction():
     torch.nn.init.normal_(unet.conv_out.weight)
     torch.nn.init.normal_(unet.gate.weight)
     same = sample[:1].expand(2, -1, -1, -1)
-    one, other = unet(same, time, torch.randn(2, 9, 32)).sample
+    tokens = torch.randn(2, 9, 32)
+    one, other = unet(same, time, tokens).sample
     assert not torch.allclose(one, other)
+    # A picture by itself goes through mixed weights, and in place where no gradient is wanted.
+    with torch.no_grad():
+        alone = [unet(sample[:1], time, instruction[None]).sample[0] for instruction in tokens]
+    torch.testing.assert_close(torch.stack(alone), torch.stack([one, other]), rtol=1e-4, atol=1e-4)
 
 
 def test_the_coarse_branch_gives_a_tile_its_part_of_the_whole():
