@@ -346,13 +346,16 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             thumbnail = F.interpolate(sample[:, -3:], (side, side), mode="area")
         condition, tokens = self._conditions(timestep, encoder_hidden_states, thumbnail)
         height, width = sample.shape[2:]
-        multiple = 2 ** len(self.down)
-        x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, multiple), 2))
-        coarse = None
+        multiple, coarse, told = 2 ** len(self.down), None, None
         if self.coarse_branch is not None and self.coarse_in is not None:
-            lq = sample[:, -self.coarse_branch.channels :]
+            rest, lq = sample.split([sample.shape[1] - self.coarse_branch.channels, self.coarse_branch.channels], dim=1)
             coarse = self.coarse_branch(thumbnail, condition, lq, _whole(sample) if box is None else box)
-            x = x + self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(coarse, multiple), 2))
+            # The rest of the network looks at what the coarse estimate leaves, and is told what that took away.
+            sample = torch.cat([rest, lq - coarse], dim=1)
+            told = self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(coarse, multiple), 2))
+        x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, multiple), 2))
+        if told is not None:
+            x = x + told
         skips = []
         for level, stack in enumerate(self.down):
             for block in stack:  # type: ignore[attr-defined]

@@ -135,7 +135,7 @@ def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer, muon_l
         "--set", "synthesis.view_px=64", "--set", "synthesis.crops_per_view=2", "--set", "instruction_slots=2",
         "--set", f"backbone_options.widths={widths}", "--set", "backbone_options.blocks=1,1",
         "--set", "backbone_options.cross_attention_dim=32", "--set", "backbone_options.condition_dim=16",
-        "--set", f"muon_lr={muon_lr}",
+        "--set", f"muon_lr={muon_lr}", "--set", "coarse_steps=1", "--set", "coarse_views=4",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("RANK", None)
@@ -152,6 +152,26 @@ def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer, muon_l
     _, b = load_checkpoint(latest_checkpoint(tmp_path / "two" / "checkpoints"))
     for name, tensor in a["model"].items():
         assert torch.allclose(tensor, b["model"][name], atol=5e-3), name
+
+
+def test_the_coarse_branch_learns_alone_at_first(tmp_path, photos, tokenizer):
+    options = TINY.backbone_options | {"coarse": True}
+    config = replace(
+        TINY, backbone_options=options, coarse_steps=30, coarse_views=8, steps=31, save_every=30, plugins=("haze",)
+    )
+    run = make_run(tmp_path, photos, tokenizer, ("haze",))
+    fresh = DiffusionTraining(config, run, ALONE).model.state_dict()
+    train_diffusion(config, run, ALONE)
+    _, after = load_checkpoint(tmp_path / "checkpoints" / "step-00000030")
+    changed = {name for name, tensor in after["model"].items() if not torch.equal(tensor, fresh[name])}
+    assert changed and all(name.startswith("coarse_branch.") for name in changed)
+    curve = losses(tmp_path)[:30]
+    assert np.mean(curve[-8:]) < 0.9 * np.mean(curve[:8])
+
+
+def test_without_a_coarse_branch_there_is_nothing_to_learn_alone():
+    with pytest.raises(UsageError, match="coarse branch"):
+        replace(TINY, coarse_steps=3)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path, photos, tokenizer):
@@ -173,6 +193,15 @@ def test_learning_rate_rises_holds_and_falls():
     assert config.learning_rate(100) == config.learning_rate(499) == 1e-3
     assert config.learning_rate(750) == pytest.approx((1e-3 + 1e-6) / 2, rel=1e-3)
     assert config.learning_rate(1000) == pytest.approx(1e-6)
+
+
+def test_the_coarse_branch_has_a_learning_rate_of_its_own():
+    options = {"coarse": True}
+    config = DiffusionConfig(backbone_options=options, steps=1000, coarse_steps=200, coarse_lr=4e-3, warmup=100)
+    assert config.learning_rate(0) == pytest.approx(4e-3 / 10, rel=1e-3)
+    assert config.learning_rate(100) == pytest.approx(2e-3) and config.learning_rate(199) < 1e-5
+    assert config.learning_rate(200) == pytest.approx(config.lr / 100)
+    assert (config.views(199), config.views(200)) == (64, config.phases[0].batch // config.synthesis.crops_per_view)
 
 
 def test_paper_preset_is_the_supplement_to_the_letter():
