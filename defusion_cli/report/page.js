@@ -249,8 +249,11 @@ const viewer = {
       const other = [...fingers.values()].find((finger) => finger.pointerId !== event.pointerId);
       fingers.set(event.pointerId, event);
       if (other) {
-        const distance = (a) => Math.hypot(a.clientX - other.clientX, a.clientY - other.clientY);
-        this.zoom(distance(event) / Math.max(1, distance(before)), other.clientX, other.clientY);
+        const [was, is] = [before, event].map(({ clientX, clientY }) => ({
+          x: (clientX + other.clientX) / 2, y: (clientY + other.clientY) / 2,
+          apart: Math.max(1, Math.hypot(clientX - other.clientX, clientY - other.clientY)) }));
+        this.zoom(is.apart / was.apart, was.x, was.y);
+        this.place(this.scale, this.x + is.x - was.x, this.y + is.y - was.y);
       } else if (sliding) this.compare.follow(event);
       else this.place(this.scale, this.x + event.clientX - before.clientX, this.y + event.clientY - before.clientY);
     });

@@ -99,13 +99,16 @@ class Tab:
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
         self.send("Input.dispatchMouseEvent", type="mouseReleased", x=end[0], y=end[1], button="left", clickCount=1)
 
-    def swipe(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """With a finger."""
-        self.send("Emulation.setTouchEmulationEnabled", enabled=True)
-        self.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": start[0], "y": start[1]}])
-        for share in (0.2, 0.4, 0.6, 0.8, 1.0):
-            x, y = (a + (b - a) * share for a, b in zip(start, end, strict=True))
-            self.send("Input.dispatchTouchEvent", type="touchMove", touchPoints=[{"x": x, "y": y}])
+    def touch(self, *paths: tuple[tuple[float, float], tuple[float, float]]) -> None:
+        """With one finger for each path, all at once."""
+        self.send("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=len(paths))
+        for step in range(6):
+            points = [
+                {"id": finger, **{axis: a + (b - a) * step / 5 for axis, a, b in zip("xy", *path, strict=True)}}
+                for finger, path in enumerate(paths)
+            ]
+            kind = "touchMove" if step else "touchStart"
+            self.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
         self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
         self.send("Emulation.setTouchEmulationEnabled", enabled=False)
 

@@ -88,7 +88,7 @@ def test_the_mouse_moves_the_line_and_uncovers_the_other_picture(page):
 
 def test_a_finger_moves_the_line(page):
     left, top, width, height = page.box(FIRST)
-    page.swipe((left + width * 0.5, top + height / 2), (left + width * 0.2, top + height / 2))
+    page.touch(((left + width * 0.5, top + height / 2), (left + width * 0.2, top + height / 2)))
     assert at(page) == pytest.approx(20, abs=2)
 
 
@@ -156,6 +156,33 @@ def test_zoom_by_wheel_keys_and_dragging(page):
     assert page.run("document.getElementById('caption').textContent") != name
     page.press("Escape")
     page.wait("!document.getElementById('viewer').open")
+
+
+def test_two_fingers_zoom_and_one_moves_the_picture_or_the_line(page):
+    page.run("document.querySelector('article button').click()")
+
+    def placed() -> tuple[float, float, float]:
+        """Left, top and width of the enlarged picture on the screen."""
+        return page.box("#stage .compare")[:3]
+
+    centre = [side / 2 for side in page.box("#stage")[2:]]
+    before = placed()
+    page.touch(*(((centre[0] + 50 * side, centre[1]), (centre[0] + 150 * side, centre[1])) for side in (-1, 1)))
+    left, top, width = placed()
+    assert width == pytest.approx(3 * before[2], rel=0.02)
+    # What lay under the middle of the two fingers lies there still.
+    assert (centre[0] - left) / width == pytest.approx((centre[0] - before[0]) / before[2], abs=0.01)
+    page.touch(*(((centre[0] + x, centre[1]), (centre[0] + x + 80, centre[1] + 40)) for x in (-60, 60)))
+    assert placed() == pytest.approx((left + 80, top + 40, width), abs=3), "two fingers side by side"
+    page.touch(((centre[0] - 150, centre[1] + 50), (centre[0] - 230, centre[1] + 10)))
+    assert placed() == pytest.approx((left, top, width), abs=3), "one finger beside the line"
+    line = page.box("#stage .line")
+    x = line[0] + line[2] / 2
+    page.touch(((x, centre[1]), (x + 90, centre[1])))
+    assert placed() == pytest.approx((left, top, width), abs=3), "the line alone moves"
+    after = page.box("#stage .line")
+    assert after[0] + after[2] / 2 == pytest.approx(x + 90, abs=3)
+    assert page.run("visualViewport.scale") == 1, "the page itself is not enlarged"
 
 
 def test_light_and_dark(page, tmp_path):
