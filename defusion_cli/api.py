@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, cast, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,30 @@ if TYPE_CHECKING:
     File = str | Path
 
 
-@overload
+P = ParamSpec("P")
+
+
+class _OfAnyPicture(Protocol[P]):
+    """An array comes back where an array went in, a PIL image otherwise."""
+
+    @overload
+    def __call__(self, picture: Array, *args: P.args, **kwargs: P.kwargs) -> Array: ...
+    @overload
+    def __call__(self, picture: Image.Image | File, *args: P.args, **kwargs: P.kwargs) -> Image.Image: ...
+    def __call__(self, picture: Any, *args: P.args, **kwargs: P.kwargs) -> Any: ...
+
+
+def _of_any_picture(function: Callable[Concatenate[Array, P], Array]) -> _OfAnyPicture[P]:
+    """A function of pixels as one of any picture."""
+
+    @wraps(function)
+    def of_picture(picture: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return _like(picture, function(_pixels(picture), *args, **kwargs))
+
+    return cast("_OfAnyPicture[P]", of_picture)
+
+
+@_of_any_picture
 def restore(
     picture: Array,
     degradation: str | Sequence[str] | None = None,
@@ -35,30 +58,7 @@ def restore(
     seed: int = 0,
     tile: int | None = None,
     device: str = "auto",
-) -> Array: ...
-@overload
-def restore(
-    picture: Image.Image | File,
-    degradation: str | Sequence[str] | None = None,
-    *,
-    example: tuple[Any, Any] | None = None,
-    model: str = "default",
-    steps: int = 1,
-    seed: int = 0,
-    tile: int | None = None,
-    device: str = "auto",
-) -> Image.Image: ...
-def restore(
-    picture: Image.Image | Array | File,
-    degradation: str | Sequence[str] | None = None,
-    *,
-    example: tuple[Any, Any] | None = None,
-    model: str = "default",
-    steps: int = 1,
-    seed: int = 0,
-    tile: int | None = None,
-    device: str = "auto",
-) -> Image.Image | Array:
+) -> Array:
     """Take damage out of a photograph.
 
     Parameters
@@ -107,20 +107,19 @@ def restore(
     ids = [degradation] if isinstance(degradation, str) else list(degradation or ())
     if ids and example:
         raise UsageError("What to remove is said in more than one way.", accepted="degradation=… or example=…")
-    pixels = _pixels(picture)
     instructor = _instructor(model, device)
     if ids == ["auto"]:
-        ids = list(_recogniser(model, device)(pixels))
+        ids = list(_recogniser(model, device)(picture))
         if not ids:
-            return _like(picture, pixels)
+            return picture
     if example:
         tokens = instructor.example(*(_pixels(one) for one in example))
     else:
         tokens = instructor.named(ids) if ids else instructor.blind()
-    return _like(picture, restore_pixels(instructor.pipeline, pixels, tokens, steps, seed, tile))
+    return restore_pixels(instructor.pipeline, picture, tokens, steps, seed, tile)
 
 
-@overload
+@_of_any_picture
 def degrade(
     picture: Array,
     plugins: str | Sequence[str],
@@ -128,24 +127,7 @@ def degrade(
     *,
     seed: int = 0,
     params: Mapping[str, Mapping[str, object]] | None = None,
-) -> Array: ...
-@overload
-def degrade(
-    picture: Image.Image | File,
-    plugins: str | Sequence[str],
-    severity: float | None = None,
-    *,
-    seed: int = 0,
-    params: Mapping[str, Mapping[str, object]] | None = None,
-) -> Image.Image: ...
-def degrade(
-    picture: Image.Image | Array | File,
-    plugins: str | Sequence[str],
-    severity: float | None = None,
-    *,
-    seed: int = 0,
-    params: Mapping[str, Mapping[str, object]] | None = None,
-) -> Image.Image | Array:
+) -> Array:
     """Damage a photograph as weather, optics and cameras do.
 
     Parameters
@@ -185,7 +167,7 @@ def degrade(
 
     ids = [plugins] if isinstance(plugins, str) else list(plugins)
     recipe = draw_recipe(ids, installed_plugins(), np.random.default_rng(seed), severity, params)
-    return _like(picture, apply_recipe(_pixels(picture), recipe, installed_plugins()))
+    return apply_recipe(picture, recipe, installed_plugins())
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh import ROOT, fresh_environment
+from tiny import TINY_TRAINING
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
 
 MOIRE = EXAMPLES / "defusion-plugin-moire"
-TINY = (
-    "steps=4", "phases=32x4", "synthesis.view_px=64", "synthesis.crops_per_view=2", "warmup=1", "workers=0",
-    "validate_every=4", "save_every=4", "instruction_slots=2", "backbone_options.widths=8,8",
-    "backbone_options.blocks=1,1", "backbone_options.condition_dim=16", "backbone_options.heads=2",
-)  # fmt: skip
 
 
 class Fresh:
@@ -34,12 +29,7 @@ class Fresh:
         build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
         subprocess.run([*build, str(folder / "source")], check=True, capture_output=True)
         (self.wheel,) = folder.glob("*.whl")
-        venv.create(folder / "env", with_pip=False)
-        self.python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
-        (own,) = (folder / "env").rglob("site-packages")
-        lent = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-        lines = "".join(f"import site; site.addsitedir({path!r})\n" for path in [str(ROOT), *lent])
-        (own / "lent.pth").write_text(lines)
+        self.python = fresh_environment(folder / "env")
         pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet", "--no-deps"]
         subprocess.run([*pip, "--no-index", str(self.wheel)], check=True, capture_output=True)
 
@@ -80,7 +70,7 @@ def test_every_command_knows_an_installed_plugin(fresh: Fresh, tmp_path: Path) -
     residual = np.load(tmp_path / "grounds/ground-0000-instruction.npy")
     assert np.abs(residual).max() > 0.01
     photos = str(EXAMPLES / "clean")
-    settings = [word for setting in TINY for word in ("--set", setting)]
+    settings = [word for setting in TINY_TRAINING for word in ("--set", setting)]
     options = ["--data", photos, "--val", photos, "--plugin", "moire", "--plugin", "rain", "--out", "run"]
     model = tmp_path / fresh.defusion(tmp_path, "train", *options, *settings).strip().splitlines()[-1]
     assert (model / "model_index.json").is_file()

@@ -14,14 +14,13 @@ import scipy.linalg
 import torch
 import torchvision
 from safetensors.torch import load_file
+from tiny import INCEPTION, save_inception
 from torch.nn import functional as F
 
 from defusion_cli.errors import DataError, DefusionError, UsageError
 from defusion_cli.images import write_image
 from defusion_cli.scoring import engine
 from defusion_cli.scoring.fid import Inception, Statistics, frechet_distance, small_sample_warning
-
-WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
 
 
 def lpips_by_the_book(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -111,7 +110,7 @@ def test_weights_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(DefusionError) as caught:
         Inception("clean", "cpu")
     text = str(caught.value)
-    assert "pt_inception-2015-12-05-6726825d.pth" in text and "https://" in text and str(tmp_path / "cache") in text
+    assert INCEPTION in text and "https://" in text and str(tmp_path / "cache") in text
     assert "no route to host" in text and caught.value.exit_code == 1
 
 
@@ -194,15 +193,9 @@ def test_few_pictures_are_warned_of():
 
 @pytest.fixture(scope="module")
 def inception_home(tmp_path_factory):
-    """A folder with weights for Inception made here: the real ones are 91 MB from the network."""
-    torch.manual_seed(0)
-    network = torchvision.models.Inception3(num_classes=1008, aux_logits=False, init_weights=False)
-    state = {
-        name: torch.randn_like(value) * (2.7 / value[0].numel()) ** 0.5 if value.ndim == 4 else value
-        for name, value in network.state_dict().items()
-    }
+    """A folder with weights for Inception made here."""
     folder = tmp_path_factory.mktemp("pyiqa")
-    torch.save(state, folder / WEIGHTS)
+    save_inception(folder)
     return folder
 
 
@@ -273,7 +266,7 @@ def test_the_command_gives_the_fid_of_pytorch_fid_and_of_pyiqa(inception_home, i
     home = tmp_path / "torch"
     for name in ("pyiqa", "checkpoints"):
         (home / "hub" / name).mkdir(parents=True)
-        (home / "hub" / name / WEIGHTS).symlink_to(inception_home / WEIGHTS)
+        (home / "hub" / name / INCEPTION).symlink_to(inception_home / INCEPTION)
     command = [
         sys.executable,
         "-m",
