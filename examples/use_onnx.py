@@ -22,6 +22,7 @@ view = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np
 session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 inputs = {"photo": padded, "thumbnail": view}
 inputs = {name: value.transpose(2, 0, 1)[None] for name, value in inputs.items()}
-restored = session.run(None, {**inputs, "tokens": tokens})[0][0].transpose(1, 2, 0)[:height, :width]
+whole = np.array([[0, 0, 1, 1]], np.float32)  # left, top, right, bottom; of tiles their place in the photograph
+restored = session.run(None, {**inputs, "tokens": tokens, "box": whole})[0][0].transpose(1, 2, 0)[:height, :width]
 Image.fromarray(np.rint(restored * 255).astype(np.uint8)).save(target)
 print(target)

@@ -1,7 +1,7 @@
 """One-step restoration as an ONNX graph, and the instructions of all degradations beside it.
 
 At t = T the network sees pure noise scaled to zero (see `defusion_cli.diffusion.schedule.precondition`), so that one
-step needs no noise: photo, tokens and thumbnail in, restored photo out.
+step needs no noise: photo, tokens, thumbnail and box in, restored photo out.
 """
 
 from __future__ import annotations
@@ -34,23 +34,25 @@ TOLERANCE = 1e-3
 """Largest difference of a value in [0, 1] between PyTorch and the graph."""
 
 _OPSET = 18
+_INPUTS = ("photo", "tokens", "thumbnail", "box")
 _CHECKED_SIZES = ((64, 96), (160, 112))
 
 
 class OneStep(nn.Module):
-    """photo (N×3×H×W in [0, 1]), tokens (N×K×D), thumbnail (N×3×64×64 in [0, 1]) → restored (N×3×H×W)."""
+    """photo (N×3×H×W in [0, 1]), tokens (N×K×D), thumbnail (N×3×64×64 in [0, 1]), box (N×4) → restored (N×3×H×W)."""
 
     def __init__(self, pipeline: DefusionPipeline) -> None:
         super().__init__()
         self.unet: Any = pipeline.unet
         self.last_step = int(pipeline.scheduler.config["num_train_timesteps"]) - 1
 
-    def forward(self, photo: Tensor, tokens: Tensor, thumbnail: Tensor) -> Tensor:
+    def forward(self, photo: Tensor, tokens: Tensor, thumbnail: Tensor, box: Tensor) -> Tensor:
         """The restored photo."""
         x = 2 * photo - 1
         step = torch.full((photo.shape[0],), self.last_step, dtype=torch.int64)
         sample = torch.cat([torch.zeros_like(x), x], dim=1)
-        y0 = self.unet(sample, step, tokens, added_cond_kwargs={"thumbnail": 2 * thumbnail - 1}, return_dict=False)[0]
+        conditions = {"thumbnail": 2 * thumbnail - 1, "box": box}
+        y0 = self.unet(sample, step, tokens, added_cond_kwargs=conditions, return_dict=False)[0]
         return (photo - y0 / 2).clamp(0, 1)
 
 
@@ -82,9 +84,9 @@ def export_onnx(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[An
             inputs,
             dynamo=True,
             opset_version=_OPSET,
-            input_names=["photo", "tokens", "thumbnail"],
+            input_names=list(_INPUTS),
             output_names=["restored"],
-            dynamic_shapes=(sides, None, None),
+            dynamic_shapes=(sides, None, None, None),
         )
         buffer = io.BytesIO()
         program.save(buffer)  # type: ignore[union-attr, arg-type]
@@ -119,7 +121,7 @@ def check_onnx(pipeline: DefusionPipeline, path: Path, seconds: float = 2.0) -> 
     difference = 0.0
     for size in _CHECKED_SIZES:
         inputs = _inputs(*size)
-        named = dict(zip(("photo", "tokens", "thumbnail"), (value.numpy() for value in inputs), strict=True))
+        named = dict(zip(_INPUTS, (value.numpy() for value in inputs), strict=True))
         with torch.inference_mode():
             expected = graph(*inputs).numpy()
         difference = max(difference, float(np.abs(session.run(None, named)[0] - expected).max()))
@@ -144,10 +146,11 @@ def _time(run: Any, size: tuple[int, int], seconds: float) -> float:
     return float(np.median(taken)) * 1e6 / (size[0] * size[1])
 
 
-def _inputs(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     photo = torch.rand((1, 3, height, width), generator=generator)
-    return photo, torch.randn((1, 196, 256), generator=generator), make_thumbnail(photo)
+    box = torch.tensor([[0.1, 0.25, 0.6, 0.9]])  # left, top, right, bottom of a tile
+    return photo, torch.randn((1, 196, 256), generator=generator), make_thumbnail(photo), box
 
 
 def _tokens(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[Any]]) -> bytes:

@@ -26,26 +26,32 @@ ROOT = Path(__file__).parents[2]
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
     """Model folder, graph, and what the command reported."""
     folder = tmp_path_factory.mktemp("export")
-    model = save_tiny_model(folder / "model")
+    model = save_tiny_model(folder / "model", coarse=True)
     done = CliRunner().invoke(app, ["export", "onnx", str(folder / "a.onnx"), "--model", str(model), "--json"])
     assert done.exit_code == 0, done.output
     return model, folder / "a.onnx", json.loads(done.stdout)
 
 
-def test_the_graph_computes_what_the_pipeline_does(exported, photo):
+def test_the_graph_computes_what_the_pipeline_does(exported, photo, monkeypatch):
     model, graph, report = exported
     assert report["check"]["difference"] <= 1e-3 and report["check"]["onnx_seconds"] > 0
     pipeline = load_pipeline(str(model))
     tokens = np.load(graph.with_suffix(".npz"))
     lq = torch.from_numpy(photo[:96, :144]).permute(2, 0, 1)[None].contiguous()
-    inputs = {"photo": lq, "tokens": torch.from_numpy(tokens["rain"]), "thumbnail": make_thumbnail(lq)}
+    whole, box = torch.from_numpy(photo).permute(2, 0, 1)[None], torch.tensor([[0.1, 0, 1, 0.75]])
+    inputs = {"photo": lq, "tokens": torch.from_numpy(tokens["rain"]), "thumbnail": make_thumbnail(whole), "box": box}
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    (restored,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    feed = {name: value.numpy() for name, value in inputs.items()}
+    (restored,) = session.run(None, feed)
+    monkeypatch.setattr("defusion_cli.diffusion.pipeline.use_bfloat16", lambda kind: False)
     with torch.inference_mode():
-        damage = pipeline.damage(lq, inputs["tokens"], torch.randn(lq.shape), 1)
+        damage = pipeline.damage(
+            lq, inputs["tokens"], torch.randn(lq.shape), 1, thumbnail=inputs["thumbnail"], boxes=box
+        )
     assert not np.allclose(restored, lq.numpy(), atol=1e-2)
-    # The pipeline computes in bfloat16 where that is fast.
-    assert np.abs(restored - (lq - damage).clamp(0, 1).numpy()).max() < 0.02
+    assert np.abs(restored - (lq - damage).clamp(0, 1).numpy()).max() <= 1e-3
+    (elsewhere,) = session.run(None, {**feed, "box": np.array([[0, 0.25, 0.5, 1]], np.float32)})
+    assert np.abs(elsewhere - restored).max() > 0.02, "the place of a tile is used"
 
 
 def test_a_graph_that_computes_something_else_is_noticed(exported, tmp_path):
