@@ -44,7 +44,7 @@ class DiffusionConfig:
         Crop sizes and batches over the run.
     plain_until
         Fraction of all steps in which every view shows one kind of damage and all of it is to go; mixtures, subsets
-        and instructions that find nothing come after it.
+        and instructions that find nothing come after it (and already before it, while the coarse branch learns).
     coarse_steps
         Steps at the beginning in which the coarse branch of our backbone learns alone, from thumbnails of whole
         views. Among everything else it is not learnt at all: what a crop shows of haze is enough to lower the loss.
@@ -160,7 +160,7 @@ class DiffusionConfig:
 
     def is_plain(self, step: int) -> bool:
         """Whether a step still belongs to the plain beginning."""
-        return step < self.plain_until * self.steps
+        return self.coarse_steps <= step < self.plain_until * self.steps
 
     def is_coarse(self, step: int) -> bool:
         """Whether only the coarse branch learns at a step."""
