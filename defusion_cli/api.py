@@ -57,6 +57,7 @@ def restore(
     steps: int = 1,
     seed: int = 0,
     tile: int | None = None,
+    scale: float | str = "auto",
     device: str = "auto",
 ) -> Array:
     """Take damage out of a photograph.
@@ -78,6 +79,8 @@ def restore(
         Decides the noise it starts from.
     tile
         Side of a tile in pixels, 128 or more; None chooses one for the free memory.
+    scale
+        Size at which the damage is estimated: 1, 1/2, 1/3 …; ``"auto"`` finds it from the picture.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
@@ -102,8 +105,9 @@ def restore(
     True
     """
     from defusion_cli.errors import UsageError
-    from defusion_cli.restore.pixels import restore_pixels
+    from defusion_cli.restore.plan import parse_scale
 
+    reduction = parse_scale(str(scale))
     ids = [degradation] if isinstance(degradation, str) else list(degradation or ())
     if ids and example:
         raise UsageError("What to remove is said in more than one way.", accepted="degradation=… or example=…")
@@ -112,11 +116,18 @@ def restore(
         ids = list(_recogniser(model, device)(picture))
         if not ids:
             return picture
-    if example:
-        tokens = instructor.example(*(_pixels(one) for one in example))
+    from defusion_cli.restore.instruction import Instruction
+    from defusion_cli.restore.pixels import ArrayPhoto, restore_pixels
+    from defusion_cli.restore.scale import plan_passes
+
+    if ids:
+        instruction = instructor.by_parts(ids)
     else:
-        tokens = instructor.named(ids) if ids else instructor.blind()
-    return restore_pixels(instructor.pipeline, picture, tokens, steps, seed, tile)
+        pair = [_pixels(one) for one in example or ()]
+        instruction = Instruction.undivided(instructor.example(*pair) if pair else instructor.blind())
+    for tokens, n in plan_passes(instructor.pipeline, ArrayPhoto(picture), instruction, reduction):
+        picture = restore_pixels(instructor.pipeline, picture, tokens, steps, seed, tile, reduction=n)
+    return picture
 
 
 @_of_any_picture

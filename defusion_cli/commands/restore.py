@@ -15,11 +15,9 @@ from defusion_cli.commands.plugin_options import AUTO, complete_damage
 from defusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from defusion_cli.diffusion import DefusionPipeline
     from defusion_cli.recognition import DegradationRecogniser
-    from defusion_cli.restore.instruction import Instructor
+    from defusion_cli.restore.instruction import Instruction, Instructor
     from defusion_cli.restore.ledger import Ledger
     from defusion_cli.restore.plan import Job
     from defusion_cli.restore.run import Options, Outcome
@@ -55,6 +53,13 @@ def restore(
         int | None,
         typer.Option(min=128, max=16384, metavar="PX", help="Side of a tile; without it, as the memory allows."),
     ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|FRACTION",
+            help="Size at which damage is estimated: 1, 0.5, 0.33, 0.25 …; auto: found from each picture.",
+        ),
+    ] = "auto",
     report: Annotated[
         Path | None,
         typer.Option(
@@ -82,8 +87,9 @@ def restore(
     Example: defusion restore photos/ restored/ --degradation rain --degradation noise
     """
     from defusion_cli.files import remove_leftovers
-    from defusion_cli.restore.plan import plan_jobs
+    from defusion_cli.restore.plan import parse_scale, plan_jobs
 
+    reduction = parse_scale(scale)
     ids = list(dict.fromkeys(degradation or ([] if example or blind else [AUTO])))
     label = _label(ids, example, blind)
     jobs = plan_jobs(source, out, overwrite)
@@ -92,7 +98,8 @@ def restore(
     from defusion_cli.restore.run import Options
 
     sampling: dict[str, Any] = {"steps": steps, "seed": seed, "tile": tile}
-    ledger = _open_ledger(jobs, out, {"model": model, "task": task, "quality": quality, **sampling})
+    settings = {"model": model, **sampling, "scale": round(1 / reduction, 4) if reduction else scale}
+    ledger = _open_ledger(jobs, out, {"task": task, "quality": quality, **settings})
     if dry_run:
         _show_plan(jobs, ledger, overwrite, label)
         return
@@ -100,10 +107,10 @@ def restore(
         remove_leftovers(out)
     start = time.monotonic()
     options = Options(overwrite, quality, {"instruction": label, "steps": steps})
-    outcomes = _run(jobs, ledger, options, task, sampling)
+    outcomes = _run(jobs, ledger, options, task, {**sampling, "reduction": reduction})
     shown = _show(report, outcomes, label, reference)
     if json:
-        _print_report(outcomes, out, shown, {"instruction": label, "model": model, **sampling})
+        _print_report(outcomes, out, shown, {"instruction": label, **settings})
     else:
         console.result(str(shown or (out if out.is_dir() else jobs[0].target)))
     counts = {words: sum(outcome.state == state for outcome in outcomes) for state, words in _STATES.items()}
@@ -164,11 +171,11 @@ def _check_reference(report: Path | None, reference: Path) -> None:
 
 
 class _Task(NamedTuple):
-    """The model on its device, the tokens of the instruction, and where they depend on the picture, who tells it."""
+    """The model on its device, the instruction, and where that depends on the picture, who tells it."""
 
     pipeline: DefusionPipeline
     instructor: Instructor
-    tokens: Tensor
+    instruction: Instruction
     recogniser: DegradationRecogniser | None = None
 
 
@@ -178,15 +185,16 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
 
     pair = [read_pixels(path) for path in example or ()]
 
-    from defusion_cli.restore.instruction import Instructor
+    from defusion_cli.restore.instruction import Instruction, Instructor
     from defusion_cli.restore.model import choose_device, load_pipeline, load_recogniser
 
     recogniser = load_recogniser(model, choose_device(device)) if ids == [AUTO] else None
     pipeline = load_pipeline(model, choose_device(device))
     instructor = Instructor(pipeline, installed_plugins())
     if ids and not recogniser:
-        return _Task(pipeline, instructor, instructor.named(ids))
-    return _Task(pipeline, instructor, instructor.example(*pair) if pair else instructor.blind(), recogniser)
+        return _Task(pipeline, instructor, instructor.by_parts(ids))
+    tokens = instructor.example(*pair) if pair else instructor.blind()
+    return _Task(pipeline, instructor, Instruction.undivided(tokens), recogniser)
 
 
 def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Ledger | None:
@@ -197,7 +205,7 @@ def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Le
     if jobs[0].target == out:
         return None
     model, task = settings["model"], settings.pop("task")
-    tokens = hashlib.sha256(task.tokens.cpu().numpy().tobytes()).hexdigest()[:16]
+    tokens = hashlib.sha256(task.instruction.tokens.cpu().numpy().tobytes()).hexdigest()[:16]
     if task.recogniser is not None:
         tokens = f"{AUTO} {fingerprint(model, recogniser=True)}"
     return Ledger(out, settings | {"model": fingerprint(model), "tokens": tokens})
@@ -212,7 +220,7 @@ def _run(
 ) -> list[Outcome]:
     from defusion_cli.restore.automatic import AutomaticRestorer
     from defusion_cli.restore.restorer import Restorer
-    from defusion_cli.restore.run import in_words, restore_files
+    from defusion_cli.restore.run import RECOGNISED, in_words, restore_files, scales_in_words
 
     with console.progress("Restoring", len(jobs), "pictures") as bar:
 
@@ -222,11 +230,15 @@ def _run(
         def watch(outcome: Outcome) -> None:
             if outcome.problem:
                 bar.note(str(outcome.problem))
-            elif outcome.state == "restored" and "recognised" in outcome.facts:
-                bar.note(f"{outcome.job.name}: {in_words(outcome.facts)}")
+            elif outcome.state == "restored":
+                seen = in_words(outcome.facts) if RECOGNISED in outcome.facts else ""
+                scales = scales_in_words(outcome.facts)
+                if seen or scales:
+                    worked = f"worked on at {scales}" if scales else ""
+                    bar.note(f"{outcome.job.name}: {'; '.join(filter(None, (seen, worked)))}")
             bar.advance()
 
-        restorer: Any = Restorer(task.pipeline, task.tokens, **sampling, on_progress=tick, say=bar.note)
+        restorer: Any = Restorer(task.pipeline, task.instruction, **sampling, on_progress=tick, say=bar.note)
         if task.recogniser is not None:
             restorer = AutomaticRestorer(restorer, task.instructor, task.recogniser)
         return restore_files(jobs, restorer, ledger, options, watch, restorer.shrink)
@@ -269,6 +281,7 @@ def _print_report(outcomes: Sequence[Outcome], out: Path, shown: Path | None, se
             "problem": outcome.problem.failed if outcome.problem else None,
             "instruction": outcome.facts.get("instruction", settings["instruction"]),
             "recognised": outcome.facts.get("recognised"),
+            "scales": outcome.facts.get("scales"),
         }
         for outcome in outcomes
     ]

@@ -16,7 +16,7 @@ class AutomaticRestorer:
     Parameters
     ----------
     restorer
-        Model and settings; its tokens are replaced for each picture.
+        Model and settings; its instruction is replaced for each picture.
     instructor
         Makes the instructions of what was recognised.
     network
@@ -29,12 +29,12 @@ class AutomaticRestorer:
     def __call__(self, canvas: Canvas) -> Remark:
         """Restore the canvas; the remark holds the probabilities, and the instruction in words."""
         seen = self.look(canvas)
-        if seen.present:
-            self._restorer.tokens = self._instructor.named(seen.present)
-            self._restorer(canvas)
         probabilities = {name: round(value, 4) for name, value in seen.probabilities}
         facts = {"instruction": " + ".join(seen.present) or NOTHING_TO_REMOVE, RECOGNISED: probabilities}
-        return Remark(facts, untouched=not seen.present)
+        if not seen.present:
+            return Remark(facts, untouched=True)
+        self._restorer.instruction = self._instructor.by_parts(seen.present)
+        return Remark({**facts, **self._restorer(canvas).facts})
 
     def look(self, canvas: Canvas) -> Recognition:
         """What a canvas shows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +14,37 @@ from defusion_cli.canvas import Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX, named_residual
+from defusion_cli.plugins import Position
 from defusion_cli.plugins.compose import Plugins, physical_order
 
 _JPEG_BLOCK = 8
+
+
+class Part(NamedTuple):
+    """What belongs together in an instruction, as its sizes in pixels do.
+
+    Attributes
+    ----------
+    tokens
+        Of this part alone.
+    fixed
+        Its sizes are those of the pixels of the file, always.
+    """
+
+    tokens: Tensor
+    fixed: bool = False
+
+
+class Instruction(NamedTuple):
+    """What to remove: all of it, and by parts in the order of removal, what came last first."""
+
+    tokens: Tensor
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def undivided(cls, tokens: Tensor) -> Instruction:
+        """Of one part."""
+        return cls(tokens, (Part(tokens),))
 
 
 class Instructor:
@@ -48,6 +77,16 @@ class Instructor:
             shown = [named_residual(key, self._plugins, number) for number in range(self._grounds)]
             self._known[key] = torch.cat([self.pipeline.encode_instruction(v) for v in shown], dim=1)
         return self._known[key]
+
+    def by_parts(self, ids: Sequence[str]) -> Instruction:
+        """`named`, and what sensor and file do apart from what happens in front of them, if there is both."""
+        positions = {plugin_id: self._plugins[plugin_id].position for plugin_id in ids}
+        pixel = [plugin_id for plugin_id in ids if positions[plugin_id] >= Position.SENSOR]
+        scene = [plugin_id for plugin_id in ids if positions[plugin_id] < Position.SENSOR]
+        fixed = Position.FILE in positions.values()
+        parts = [Part(self.named(pixel), fixed)] if pixel else []
+        parts += [Part(self.named(scene))] if scene else []
+        return Instruction(self.named(ids), tuple(parts))
 
     def example(self, before: Pixels, after: Pixels) -> Tensor:
         """Tokens, 1×196×256, of the difference between a damaged picture and the same picture without damage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any
 
 import cv2
@@ -15,7 +16,8 @@ from defusion_cli.canvas import Canvas, Photo, Pixels, Window, reduced, row_band
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
 from defusion_cli.restore.memory import choose_batch, choose_tile
-from defusion_cli.restore.tiling import OVERLAP_PX, batches, blend_weights, cut_tiles, draw_noise
+from defusion_cli.restore.reduction import ReducedPhoto, enlarge
+from defusion_cli.restore.tiling import OVERLAP_PX, Tile, batches, blend_weights, cut_tiles, draw_noise
 
 _GLANCE_PX = 2048
 """The thumbnail of a picture is made from a copy that is about this long."""
@@ -64,6 +66,7 @@ def restore_pixels(
     seed: int = 0,
     tile: int | None = None,
     on_progress: Callable[[float], None] | None = None,
+    reduction: int = 1,
 ) -> Pixels:
     """The photograph without the damage that the instruction shows.
 
@@ -81,6 +84,8 @@ def restore_pixels(
         Side of a tile in pixels, 128 or more; None chooses one for the free memory. Smaller pictures are done whole.
     on_progress
         Called with the finished share of the work, in (0, 1].
+    reduction
+        The whole number by which the picture is reduced for the network (`defusion_cli.restore.reduction`).
 
     Returns
     -------
@@ -88,7 +93,8 @@ def restore_pixels(
         H×W×3 float32 in [0, 1]. The same arguments give the same pixels on the same kind of machine.
     """
     restored: Pixels = np.empty(pixels.shape, np.float32)
-    for rows, damage in _damage(pipeline, ArrayPhoto(pixels), tokens, steps, seed, tile, on_progress):
+    look = Estimator(pipeline, ArrayPhoto(pixels), tokens, steps, seed)
+    for rows, damage in _damage(look, reduction, tile, on_progress):
         restored[rows] = np.clip(pixels[rows] - damage, 0.0, 1.0)
     return restored
 
@@ -101,13 +107,15 @@ def restore_canvas(
     seed: int = 0,
     tile: int | None = None,
     on_progress: Callable[[float], None] | None = None,
+    reduction: int = 1,
 ) -> None:
     """As `restore_pixels`, in place, row by row, for pictures of any size and colour space.
 
     What is wholly transparent keeps its colours.
     """
     photo = AsSrgb(canvas)
-    for rows, damage in _damage(pipeline, photo, tokens, steps, seed, tile, on_progress):
+    look = Estimator(pipeline, photo, tokens, steps, seed)
+    for rows, damage in _damage(look, reduction, tile, on_progress):
         for band in row_bands(rows.stop - rows.start, canvas.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
             pixels, alpha = canvas.pixels(window), canvas.alpha(window)
@@ -134,45 +142,85 @@ def fill_hidden(pixels: Pixels, alpha: NDArray[Any]) -> Pixels:
     return filled
 
 
+class Estimator:
+    """The damage that a model sees in tiles of one photograph, as the photograph shows it.
+
+    Parameters
+    ----------
+    pipeline, tokens
+        The model and what it is told to remove.
+    photo
+        Where tiles are read from.
+    steps, seed
+        As for `restore_pixels`.
+    """
+
+    def __init__(self, pipeline: DefusionPipeline, photo: Photo, tokens: Tensor, steps: int = 1, seed: int = 0) -> None:
+        self.pipeline, self.steps, self.seed = pipeline, steps, seed
+        self.photo: Photo = photo
+        self.tokens = tokens.to(pipeline.device)
+        self._thumbnail = make_thumbnail(_to_tensor([reduced(photo, _GLANCE_PX)], pipeline.device))
+
+    def at(self, reduction: int) -> Estimator:
+        """The same for the photograph reduced by a whole number."""
+        other = copy(self)
+        if reduction > 1:
+            other.photo = ReducedPhoto(self.photo, reduction)
+        return other
+
+    def told(self, tokens: Tensor) -> Estimator:
+        """The same with another instruction."""
+        other = copy(self)
+        other.tokens = tokens.to(self.pipeline.device)
+        return other
+
+    def __call__(self, tiles: list[Tile], on_step: Callable[[int], None] | None = None) -> Pixels:
+        """N×h×w×3, in units of the [0, 1] picture, of N tiles of one size."""
+        device = self.pipeline.device
+        with torch.inference_mode():
+            estimate = self.pipeline.damage(
+                _to_tensor([self.photo.pixels(t.window) for t in tiles], device),
+                self.tokens,
+                _to_tensor([draw_noise(t, self.seed) for t in tiles], device),
+                self.steps,
+                self._thumbnail.expand(len(tiles), -1, -1, -1),
+                on_step,
+                torch.tensor([t.box(*self.photo.size) for t in tiles], device=device),
+            )
+        damage: Pixels = estimate.permute(0, 2, 3, 1).cpu().numpy()
+        return damage
+
+
 def _damage(
-    pipeline: DefusionPipeline,
-    photo: Photo,
-    tokens: Tensor,
-    steps: int,
-    seed: int,
-    tile: int | None,
-    on_progress: Callable[[float], None] | None,
+    look: Estimator, reduction: int, tile: int | None, on_progress: Callable[[float], None] | None
 ) -> Iterator[tuple[slice, Pixels]]:
     """Finished rows from top to bottom, with their estimated damage h×W×3.
 
     What was handed out is not read again, so that it may be replaced.
     """
-    device, backbone = pipeline.device, type(pipeline.unet).__name__
-    height, width = photo.size
+    if reduction == 1:
+        return _damage_in_tiles(look, tile, on_progress)
+    return enlarge(look.photo, reduction, _damage_in_tiles(look.at(reduction), tile, on_progress))
+
+
+def _damage_in_tiles(
+    look: Estimator, tile: int | None, on_progress: Callable[[float], None] | None
+) -> Iterator[tuple[slice, Pixels]]:
+    device, backbone = look.pipeline.device, type(look.pipeline.unet).__name__
+    height, width = look.photo.size
     side = tile or choose_tile(backbone, device, height * width)
     tiles = cut_tiles(height, width, side)
     rows = sorted({t.top for t in tiles})
     above, finished = np.zeros((0, width, 3), np.float32), 0
-    thumbnail = make_thumbnail(_to_tensor([reduced(photo, _GLANCE_PX)], device))
-    most, tokens = choose_batch(backbone, device, side), tokens.to(device)
+    most = choose_batch(backbone, device, side)
     for top in rows:
         row = [t for t in tiles if t.top == top]
         # A sum of its own for each row of tiles: at most two tiles meet in a pixel, and their order does not matter.
         total = np.zeros((row[0].height, width, 3), np.float32)
         for group in batches(row, most):
-            share = _share(on_progress, finished, len(group), steps, len(tiles))
-            with torch.inference_mode():
-                estimate = pipeline.damage(
-                    _to_tensor([photo.pixels(t.window) for t in group], device),
-                    tokens,
-                    _to_tensor([draw_noise(t, seed) for t in group], device),
-                    steps,
-                    thumbnail.expand(len(group), -1, -1, -1),
-                    share,
-                    torch.tensor([t.box(height, width) for t in group], device=device),
-                )
+            share = _share(on_progress, finished, len(group), look.steps, len(tiles))
             finished += len(group)
-            for t, part in zip(group, estimate.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+            for t, part in zip(group, look(group, share), strict=True):
                 total[:, t.window[1]] += part * blend_weights(t, height, width)
         total[: len(above)] += above
         last = top == rows[-1]
@@ -184,7 +232,7 @@ def _damage(
 def _share(
     on_progress: Callable[[float], None] | None, finished: int, group: int, steps: int, tiles: int
 ) -> Callable[[int], None] | None:
-    """What `DefusionPipeline.damage` shall call after each step on a group of tiles, with `finished` before it."""
+    """What `Estimator` shall call after each step on a group of tiles, with `finished` before it."""
     if on_progress is None:
         return None
     return lambda step: on_progress((finished + group * step / steps) / tiles)

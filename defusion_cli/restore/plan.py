@@ -1,4 +1,4 @@
-"""Which file becomes which: sources, targets, and nothing overwritten that was not meant."""
+"""Which file becomes which: sources, targets, and nothing overwritten that was not meant; and at what scale."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from pathlib import Path
 
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import FORMATS, list_images
+
+MOST_REDUCED = 32
+"""A photograph may be reduced by this number at most."""
+
+_INEXACT = 0.05
+"""How far a scale may be from 1 over a whole number, as a part of it: 0.33 stands for a third."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +78,24 @@ def _file_job(source: Path, out: Path) -> Job:
             f"No picture can be written as {out.name}.", accepted=", ".join(FORMATS) + ", or a folder that exists"
         )
     return Job(source.name, source, out)
+
+
+def parse_scale(text: str) -> int | None:
+    """The whole number by which a photograph is reduced, from what stands after ``--scale``; None for ``auto``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither ``auto`` nor about 1 over a whole number.
+    """
+    if text == "auto":
+        return None
+    try:
+        value = float(text)
+        factor = round(1 / value)
+        if 1 <= factor <= MOST_REDUCED and abs(value * factor - 1) < _INEXACT:
+            return factor
+    except (ValueError, ZeroDivisionError, OverflowError):
+        pass
+    accepted = f"auto, or 1 over a whole number: 1, 0.5, 0.33, 0.25, … {1 / MOST_REDUCED:.2f}"
+    raise UsageError("This is no scale to work at.", found=text, accepted=accepted, fix="--scale 0.25")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
-
 from defusion_cli.canvas import Canvas
 from defusion_cli.diffusion.pipeline import DefusionPipeline
+from defusion_cli.restore.instruction import Instruction
 from defusion_cli.restore.memory import choose_tile, smaller_tile
-from defusion_cli.restore.pixels import restore_canvas
+from defusion_cli.restore.pixels import AsSrgb, restore_canvas
+from defusion_cli.restore.run import SCALES, Remark
+from defusion_cli.restore.scale import plan_passes
+from defusion_cli.restore.tiling import MIN_TILE_PX
 
 
 class Restorer:
@@ -17,10 +19,12 @@ class Restorer:
 
     Parameters
     ----------
-    pipeline, tokens
-        The model and what it is told to remove; ``tokens`` may be changed between two pictures.
+    pipeline, instruction
+        The model and what it is told to remove; ``instruction`` may be changed between two pictures.
     steps, seed, tile
         As for `defusion_cli.restore.pixels.restore_pixels`.
+    reduction
+        The whole number by which pictures are reduced; None finds it for each.
     on_progress
         Called with the finished share of the picture in hand.
     say
@@ -30,29 +34,38 @@ class Restorer:
     def __init__(
         self,
         pipeline: DefusionPipeline,
-        tokens: Tensor,
+        instruction: Instruction,
         steps: int = 1,
         seed: int = 0,
         tile: int | None = None,
+        reduction: int | None = None,
         *,
         on_progress: Callable[[float], None] | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._pipeline, self.tokens, self._steps, self._seed = pipeline, tokens, steps, seed
-        self._tile, self._on_progress, self._say = tile, on_progress, say
+        self._pipeline, self.instruction, self._steps, self._seed = pipeline, instruction, steps, seed
+        self._tile, self._reduction, self._on_progress, self._say = tile, reduction, on_progress, say
         self._used = 0
 
-    def __call__(self, canvas: Canvas) -> None:
-        """Restore the canvas."""
-        height, width = canvas.size
-        self._used = self._tile or choose_tile(
-            type(self._pipeline.unet).__name__, self._pipeline.device, height * width
-        )
+    def __call__(self, canvas: Canvas) -> Remark:
+        """Restore the canvas; the remark holds the scales that were worked at."""
+        tile = self._choose_tile(canvas, 1)
+        passes = plan_passes(self._pipeline, AsSrgb(canvas), self.instruction, self._reduction, tile)
+        work = [1 / one.reduction**2 for one in passes]
+        for number, (tokens, n) in enumerate(passes):
+            side = self._choose_tile(canvas, n)
+            done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
+            report = _within(self._on_progress, done, share)
+            restore_canvas(self._pipeline, canvas, tokens, self._steps, self._seed, side, report, reduction=n)
+        return Remark({SCALES: [round(1 / one.reduction, 4) for one in passes]})
+
+    def _choose_tile(self, canvas: Canvas, reduction: int) -> int:
+        height, width = (-(-side // reduction) for side in canvas.size)
+        backbone = type(self._pipeline.unet).__name__
+        self._used = self._tile or choose_tile(backbone, self._pipeline.device, height * width)
         # A picture smaller than a tile is one tile of its own size.
         self._used = min(self._used, max(height, width))
-        restore_canvas(
-            self._pipeline, canvas, self.tokens, self._steps, self._seed, max(self._used, 128), self._on_progress
-        )
+        return max(self._used, MIN_TILE_PX)
 
     def shrink(self) -> bool:
         """Use smaller tiles from now on; False if they are as small as they can be."""
@@ -66,3 +79,10 @@ class Restorer:
         self._say(f"The memory is short: going on with tiles of {smaller} px.")
         self._tile = smaller
         return True
+
+
+def _within(on_progress: Callable[[float], None] | None, done: float, share: float) -> Callable[[float], None] | None:
+    """`on_progress` for a piece of the work, `share` of the whole, before which `done` was finished."""
+    if on_progress is None:
+        return None
+    return lambda part: on_progress(done + share * part)

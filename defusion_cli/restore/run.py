@@ -29,7 +29,10 @@ NOTHING_TO_REMOVE = "nothing to remove"
 RECOGNISED = "recognised"
 """Name of the fact that holds the probability of each degradation."""
 
-NOTED = ("instruction", RECOGNISED)
+SCALES = "scales"
+"""Name of the fact that holds the scales, 0 … 1, at which the damage was estimated, one for each pass."""
+
+NOTED = ("instruction", RECOGNISED, SCALES)
 """What a `Remark` may say that is wanted again when the picture is skipped in a later run."""
 
 
@@ -72,6 +75,12 @@ def in_words(facts: Mapping[str, Any]) -> str:
         return f"{NOTHING_TO_REMOVE}, copied unchanged ({name} {100 * value:.0f} %)"
     shown = facts["instruction"].split(" + ")
     return ", ".join(f"{name} {100 * probabilities[name]:.0f} %" for name in shown)
+
+
+def scales_in_words(facts: Mapping[str, Any]) -> str:
+    """At which sizes damage was estimated, as in ``1/4 of its size``; empty if only at the full one."""
+    fractions = ["full size" if scale == 1 else f"1/{round(1 / scale)} of its size" for scale in facts.get(SCALES, ())]
+    return "" if set(fractions) <= {"full size"} else ", then at ".join(fractions)
 
 
 def sureness(facts: Mapping[str, Any]) -> float:

@@ -41,6 +41,14 @@ class Tile:
         left, top = self.left / width, self.top / height
         return left, top, left + self.width / width, top + self.height / height
 
+    def grown(self, side: int, height: int, width: int) -> Tile:
+        """The tile with its surroundings, `side` pixels long where it is shorter and the picture has them."""
+        (top, h), (left, w) = (
+            _grow(start, size, side, length)
+            for start, size, length in ((self.top, self.height, height), (self.left, self.width, width))
+        )
+        return Tile(top, left, h, w)
+
 
 def cut_tiles(height: int, width: int, tile_px: int) -> list[Tile]:
     """Overlapping tiles that cover a `height`×`width` picture, row by row, none larger than `tile_px` a side.
@@ -64,6 +72,12 @@ def _cut(length: int, tile_px: int) -> list[tuple[int, int]]:
     stride = -(-inner // (count * GRID_PX)) * GRID_PX
     starts = range(0, inner, stride)
     return [(start, min(stride + OVERLAP_PX, length - start)) for start in starts]
+
+
+def _grow(start: int, size: int, side: int, length: int) -> tuple[int, int]:
+    """Start and size along one axis of a longer piece around one, within `length`."""
+    wanted = min(max(size, side), length)
+    return min(max(0, start - (wanted - size) // 2), length - wanted), wanted
 
 
 def blend_weights(tile: Tile, height: int, width: int) -> NDArray[np.float32]:

@@ -233,3 +233,20 @@ def test_a_page_tells_what_was_recognised_and_how_sure_that_is(folder: Path) -> 
     assert (values["a.png"]["shown"], values["a.png"]["confidence"]) == ("rain + noise", pytest.approx(87))
     assert values["sub/b.jpg"]["shown"] == "auto" and "confidence" not in values["sub/b.jpg"]
     assert "confidence" in [column["key"] for column in page["columns"]]
+
+
+def test_the_scale_can_be_forced_and_is_told(folder: Path, model: str) -> None:
+    made = {}
+    for scale in ("auto", "1", "0.25"):
+        done = run("in/a.png", f"{scale}.png", "--blind", "--model", model, "--scale", scale, "--json")
+        assert done.exit_code == 0, done.output
+        report = json.loads(done.stdout)
+        made[scale] = Path(f"{scale}.png").read_bytes(), report["files"][0]["scales"], report["settings"]["scale"]
+        assert ("a.png: worked on at 1/4 of its size" in done.stderr) == (scale == "0.25")
+    assert made["auto"] == (made["1"][0], [1.0], "auto")  # a small picture is never reduced
+    assert made["0.25"][0] != made["1"][0] and made["0.25"][1:] == ([0.25], 0.25)
+    Path("defusion.toml").write_text("[restore]\nscale = 0.25\n")
+    assert run("in/a.png", "toml.png", "--blind", "--model", model).exit_code == 0
+    assert Path("toml.png").read_bytes() == made["0.25"][0]
+    refused = run("in/a.png", "x.png", "--blind", "--model", model, "--scale", "0.3")
+    assert refused.exit_code == 2 and "0.3" in refused.stderr and not Path("x.png").exists()
