@@ -1,6 +1,6 @@
 """How much of its gain on ordinary photographs a model keeps on large ones with damage as large.
 
-    python tests/benchmarks/bench_scale.py PHOTOS [--factor 4] [--crop 400] [--photos 4] [--json FILE] [--sheets FOLDER]
+    python tests/benchmarks/bench_scale.py PHOTOS [--factor 4] [--crop 400] [--number 4] [--json FILE]
 
 Every photograph is damaged and restored at its own size, and once more enlarged (bicubic) and damaged at that size: the
 same realisation, every length in pixels times the factor, every density per megapixel divided by its square. Noise and
@@ -100,14 +100,13 @@ def measure(photos: list[Path], options: argparse.Namespace) -> Iterator[dict[st
                 large_lq = damage(large, plugin_id, number, plugins, options.factor)
             else:
                 large_lq = enlarge(lq, options.factor)
-            for name, reduction in (("auto", None), ("full", 1)):
-                out, row[f"{name}_reduction"], row[f"{name}_seconds"] = restored(
-                    pipeline, large_lq, instruction, reduction
-                )
-                row[name] = gain(out, large_lq, large)
-                if options.sheets and name == "auto":
-                    sheet = np.concatenate([large, large_lq, out], axis=1)
-                    write_image(options.sheets / f"{case}-{path.stem}.png", sheet)
+            out, n, seconds = restored(pipeline, large_lq, instruction, None)
+            row |= {"auto": gain(out, large_lq, large), "reduction": n, "seconds": seconds}
+            if options.sheets:
+                write_image(options.sheets / f"{case}-{path.stem}.png", np.concatenate([large, large_lq, out], axis=1))
+            if not options.auto_only:
+                out = out if n == 1 else restored(pipeline, large_lq, instruction, 1)[0]
+                row["full"] = gain(out, large_lq, large)
             yield row
 
 
@@ -124,12 +123,13 @@ def main() -> None:
     parser.add_argument("--factor", type=int, default=4)
     parser.add_argument("--crop", type=int, default=10_000, help="side of the middle square that is used")
     parser.add_argument("--number", type=int, default=4, help="of photographs, spread over the folder")
+    parser.add_argument("--auto-only", action="store_true", help="leave out scale 1, which takes longest")
     parser.add_argument("--degradations", nargs="*", choices=CASES)
     parser.add_argument("--json", type=Path, help="one line a degradation and photograph, as they come")
     parser.add_argument("--sheets", type=Path, help="folder for clean, damaged and restored side by side")
     options = parser.parse_args()
-    found = [options.photos / path for path in list_images(options.photos)]
-    photos = [found[k * len(found) // options.number] for k in range(options.number)]
+    paths = [options.photos / path for path in list_images(options.photos)]
+    photos = [paths[k * len(paths) // options.number] for k in range(options.number)]
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in measure(photos, options):
         rows.setdefault(row["case"], []).append(row)
@@ -137,17 +137,14 @@ def main() -> None:
             with open(options.json, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
     print(f"{len(photos)} pictures, {options.factor} times as large, one step, gain of RGB PSNR in dB\n")
-    print("| degradation | own size | large, auto | of that | scale found | seconds | large, scale 1 | seconds |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| degradation | own size | large, auto | of that | scales found | seconds | large, scale 1 |")
+    print("|---|---|---|---|---|---|---|")
     for case, of_case in rows.items():
-        mean = {
-            key: float(np.mean([row[key] for row in of_case])) for key in of_case[0] if key not in ("case", "photo")
-        }
-        scales = ", ".join(sorted({f"1/{row['auto_reduction']}" for row in of_case}))
-        auto = (
-            f"{mean['auto']:+.2f} | {100 * mean['auto'] / mean['native']:.0f} % | {scales} | {mean['auto_seconds']:.1f}"
+        native, auto, seconds, full = (
+            float(np.mean([row.get(key, np.nan) for row in of_case])) for key in ("native", "auto", "seconds", "full")
         )
-        print(f"| {case} | {mean['native']:+.2f} | {auto} | {mean['full']:+.2f} | {mean['full_seconds']:.1f} |")
+        found = ", ".join(sorted({f"1/{row['reduction']}" for row in of_case}))
+        print(f"| {case} | {native:+.2f} | {auto:+.2f} | {auto / native:.0%} | {found} | {seconds:.1f} | {full:+.2f} |")
 
 
 if __name__ == "__main__":
