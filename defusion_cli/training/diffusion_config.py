@@ -46,8 +46,9 @@ class DiffusionConfig:
         Fraction of all steps in which every view shows one kind of damage and all of it is to go; mixtures, subsets
         and instructions that find nothing come after it (and already before it, while the coarse branch learns).
     coarse_steps
-        Steps at the beginning in which the coarse branch of our backbone learns alone, from thumbnails of whole
-        views. Among everything else it is not learnt at all: what a crop shows of haze is enough to lower the loss.
+        Steps at the beginning, at most a fifth of all, in which the coarse branch of our backbone learns alone, from
+        thumbnails of whole views. Among everything else it is not learnt at all: what a crop shows of haze is enough
+        to lower the loss.
     coarse_views
         Views in each of these steps.
     coarse_lr
@@ -160,11 +161,16 @@ class DiffusionConfig:
 
     def is_plain(self, step: int) -> bool:
         """Whether a step still belongs to the plain beginning."""
-        return self.coarse_steps <= step < self.plain_until * self.steps
+        return self.coarse_end <= step < self.plain_until * self.steps
+
+    @property
+    def coarse_end(self) -> int:
+        """The step from which on everything learns."""
+        return min(self.coarse_steps, self.steps // 5)
 
     def is_coarse(self, step: int) -> bool:
         """Whether only the coarse branch learns at a step."""
-        return step < self.coarse_steps
+        return step < self.coarse_end
 
     def views(self, step: int) -> int:
         """Views in the global batch of a step."""
@@ -175,11 +181,11 @@ class DiffusionConfig:
     def learning_rate(self, step: int) -> float:
         """Linear rise, hold, cosine fall; before it the same for the coarse branch alone, without hold."""
         if self.is_coarse(step):
-            rise = min(1.0, 20 * (step + 1) / self.coarse_steps)
-            return self.coarse_lr * rise * 0.5 * (1 + math.cos(math.pi * step / self.coarse_steps))
-        if step - self.coarse_steps < self.warmup:
-            return self.lr * (step - self.coarse_steps + 1) / self.warmup
-        start = max(self.coarse_steps + self.warmup, self.hold * self.steps)
+            rise = min(1.0, 20 * (step + 1) / self.coarse_end)
+            return self.coarse_lr * rise * 0.5 * (1 + math.cos(math.pi * step / self.coarse_end))
+        if step - self.coarse_end < self.warmup:
+            return self.lr * (step - self.coarse_end + 1) / self.warmup
+        start = max(self.coarse_end + self.warmup, self.hold * self.steps)
         if step < start:
             return self.lr
         progress = min(1.0, (step - start) / max(1.0, self.steps - start))
@@ -201,6 +207,10 @@ _PAPER_UNET: dict[str, object] = {
 PRESETS: dict[str, DiffusionConfig] = {
     "default": DiffusionConfig(
         backbone_options={"output_heads": 8, "coarse": True, "blocks": (2, 2, 2, 1)},
+        steps=8000,
+        coarse_steps=1500,
+        phases=(Phase(0.72, 64, 32), Phase(0.86, 96, 16), Phase(1.0, 128, 8)),
+        plain_until=0.4,
         synthesis=SynthesisConfig(
             view_px=256,
             crops_per_view=2,
