@@ -16,13 +16,14 @@ from defusion_cli.data.workers import no_seed, start_worker, watched
 
 
 class Batch(NamedTuple):
-    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``boxes`` N×4, thumbnails V×3×64×64, see `View`."""
+    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``boxes`` N×4, thumbnails V×3×64×64, ``damage`` V, see `View`."""
 
     lq: Tensor
     target: Tensor
     boxes: Tensor
     thumbnail: Tensor
     target_thumbnail: Tensor
+    damage: Tensor
     shown: tuple[tuple[str, ...], ...]
     slots: tuple[int, ...]
     numbers: tuple[int, ...]
@@ -106,6 +107,7 @@ def _collate(items: Sequence[tuple[int, View]]) -> Batch:
         cat([view.boxes for view in views]),
         stack([view.thumbnail for view in views]),
         stack([view.target_thumbnail for view in views]),
+        stack([view.damage for view in views]),
         tuple(view.shown for view in views),
         tuple(view.slot for view in views),
         numbers,

@@ -99,7 +99,7 @@ class View(NamedTuple):
 
     ``lq`` and ``target`` are K×3×c×c in [0, 1], ``boxes`` says where they lie in the view (K×4: left, top, right,
     bottom in fractions of its sides), ``thumbnail`` is 3×64×64 in [0, 1] and shows the whole view,
-    ``target_thumbnail`` its target,
+    ``target_thumbnail`` its target, ``damage`` is the root mean square of what must go in the view,
     ``shown`` are the ids on the instruction, ``slot`` selects one of the instructions for them.
     """
 
@@ -108,6 +108,7 @@ class View(NamedTuple):
     boxes: Tensor
     thumbnail: Tensor
     target_thumbnail: Tensor
+    damage: Tensor
     shown: tuple[str, ...]
     slot: int
 
@@ -146,6 +147,7 @@ class ViewMaker:
             boxes,
             _stack([_thumbnail(lq)])[0],
             _stack([_thumbnail(target)])[0],
+            torch.tensor(np.sqrt(np.square(lq - target).mean())),
             shown,
             int(rng.integers(2**31)),
         )

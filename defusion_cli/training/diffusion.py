@@ -45,8 +45,9 @@ from defusion_cli.training.validation import Validation
 _ERROR_FLOOR = 1e-4
 """Mean square error, in [−1, 1] units, below which `relative` and `psnr` hardly reward: 46 dB."""
 
-_FAINTEST, _NOTHING = 0.1, 0.3
-"""For `relative`: damage fainter than 0.1 root mean square counts as 0.1, none at all (nothing to remove) as 0.3."""
+_FAINTEST, _NOTHING, _USUAL = 0.1, 0.3, 0.2
+"""For `relative`: damage fainter than 0.1 root mean square counts as 0.1, none at all (nothing to remove) as 0.3; the
+usual is 0.2."""
 
 _MOST_SKIPPED = 20
 _CALIBRATION_SLOTS = 8
@@ -178,7 +179,8 @@ class DiffusionTraining:
                 added_cond_kwargs=seen,
                 return_dict=False,
             )[0]
-        return crop_losses(estimate.float(), y0, config.loss).mean()
+        sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
+        return crop_losses(estimate.float(), y0, sizes, config.loss).mean()
 
     def _coarse_loss(self, batch: Batch, part: range) -> Tensor:
         """Mean loss of the coarse branch on some whole views, at the size of their thumbnails."""
@@ -191,7 +193,7 @@ class DiffusionTraining:
         model: Any = self.model
         with half:
             estimate = model.coarse_estimate(last, tokens, lq)
-        return crop_losses(estimate.float(), y0, self.config.loss).mean()
+        return crop_losses(estimate.float(), y0, 2 * batch.damage[views].to(device), self.config.loss).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
         """ε and t of the crops of some views, each from a generator of its own."""
@@ -244,16 +246,25 @@ class DiffusionTraining:
         return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), self.config.damage_scale)
 
 
-def crop_losses(estimate: Tensor, y0: Tensor, kind: str) -> Tensor:
-    """The loss of each of N crops (see `DiffusionConfig.loss`); `estimate` and `y0` are N×3×H×W."""
+def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str) -> Tensor:
+    """The loss of each of N crops (see `DiffusionConfig.loss`).
+
+    Parameters
+    ----------
+    estimate, y0
+        N×3×H×W.
+    sizes
+        Root mean square of y₀ over the whole views, N.
+    kind
+        ``relative``, ``psnr`` or ``mse``.
+    """
     error = (estimate - y0).square().mean(dim=(1, 2, 3))
     if kind == "mse":
         return error
     if kind == "psnr":
         return (error + _ERROR_FLOOR).log()
-    power = y0.square().mean(dim=(1, 2, 3))
-    size = torch.where(power > 0, power.clamp(min=_FAINTEST**2), _NOTHING**2).sqrt()
-    return (error + _ERROR_FLOOR).sqrt() / size
+    size = torch.where(sizes > 0, sizes.clamp(min=_FAINTEST), _NOTHING)
+    return (error + _ERROR_FLOOR).sqrt() / (size * _USUAL).sqrt()
 
 
 def _mix(seed: int, step: int, number: int) -> int:
