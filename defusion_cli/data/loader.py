@@ -16,7 +16,7 @@ from defusion_cli.data.workers import no_seed, start_worker, watched
 
 
 class Batch(NamedTuple):
-    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``boxes`` N×4, thumbnails V×3×64×64, ``damage`` V, see `View`."""
+    """N = V·K crops of V views: ``lq`` and ``target`` N×3×c×c, ``boxes`` N×4; the rest V×…, see `View`."""
 
     lq: Tensor
     target: Tensor
