@@ -64,6 +64,8 @@ class TokenAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        if torch.is_grad_enabled():  # written out: the fused backward takes 32 ms a step where this takes 9
+            return ((q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
@@ -119,7 +121,9 @@ class InstructionSummary(nn.Module):
         self.deviation.copy_(deviation + 0.1 * deviation.mean() + 1e-6)
 
     def _statistics(self, tokens: Tensor) -> Tensor:
-        return torch.cat([tokens.mean(1), tokens.std(1)], dim=1)
+        mean = tokens.mean(1, keepdim=True)
+        variance = (tokens - mean).square().sum(1) / (tokens.shape[1] - 1)  # a third of the time of `std`
+        return torch.cat([mean[:, 0], variance.sqrt()], dim=1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.out((self._statistics(tokens) - self.mean) / self.deviation)
@@ -312,8 +316,11 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             mixed = torch.einsum("m,mcijk->cijk", share[0].to(kernels.dtype), kernels)
             y0 = F.conv2d(x, mixed, share[0].to(offsets.dtype) @ offsets, padding=1)
         else:
-            y0 = self.conv_out(x).unflatten(1, (self.output_heads, -1))
-            y0 = torch.einsum("nm,nmchw->nchw", share.to(y0.dtype), y0)
+            y0 = self.conv_out(x)
+            # Σ_m share_m·y0_m, written as a product with share ⊗ 1, which leaves channels_last as it is.
+            identity = torch.eye(y0.shape[1] // self.output_heads, dtype=y0.dtype, device=y0.device)
+            mix = (share.to(y0.dtype)[:, :, None, None] * identity).flatten(1, 2)
+            y0 = (y0.permute(0, 2, 3, 1).flatten(1, 2) @ mix).unflatten(1, y0.shape[2:]).permute(0, 3, 1, 2)
         return F.pixel_shuffle(y0, 2)
 
     def forward(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from defusion_cli.errors import DataError
-from defusion_cli.files import discard_folder, remove_leftovers, staged_folder
+from defusion_cli.errors import DataError, UsageError
+from defusion_cli.files import discard_folder, remove_leftovers, staged_folder, write_atomically
 
 _NAME = re.compile(r"step-(\d{8})")
 _TENSOR = "__tensor__"
@@ -112,3 +112,38 @@ def rng_state() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         state |= {f"cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
     return state
+
+
+def remember_recipe(
+    out: Path, recipe: Mapping[str, Any], may_change: Collection[str] = (), checkpoints: str = "checkpoints"
+) -> None:
+    """Keep the resolved recipe of a run in ``recipe.json``, and refuse to go on with another one; for rank zero.
+
+    Parameters
+    ----------
+    out
+        Run folder.
+    recipe
+        All settings, as plain values.
+    may_change
+        Those that may differ from what the run was started with.
+    checkpoints
+        Folder in `out` that holds a checkpoint once there is something to go on from.
+
+    Raises
+    ------
+    UsageError
+        If the run has a checkpoint and was started with other settings.
+    """
+    path, now = out / "recipe.json", json.loads(json.dumps(recipe))
+    if path.exists() and list_checkpoints(out / checkpoints):
+        before = json.loads(path.read_text())
+        changed = sorted(key for key in now if before.get(key) != now[key] and key not in may_change)
+        if changed:
+            raise UsageError(
+                f"The run in {out} was started with other settings.",
+                found=", ".join(f"{key} {now[key]}" for key in changed)[:300],
+                accepted=", ".join(f"{key} {before.get(key)}" for key in changed)[:300],
+                fix="--out another folder, or the settings of before",
+            )
+    write_atomically(path, json.dumps(now, indent=2).encode())

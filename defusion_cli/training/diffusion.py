@@ -7,7 +7,6 @@ only, so neither the number of processes nor an interruption changes what is com
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,6 +19,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.console import Bar, progress
 from defusion_cli.data.loader import Batch, view_batches
 from defusion_cli.data.sources import PhotoSource
@@ -28,13 +28,19 @@ from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.pipeline import DefusionPipeline, use_bfloat16
 from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler, precondition
 from defusion_cli.diffusion.unet import DegradationUNet
-from defusion_cli.errors import DefusionError, UsageError
-from defusion_cli.files import staged_folder, write_atomically
+from defusion_cli.errors import DefusionError
+from defusion_cli.files import staged_folder
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.bank import InstructionBank
-from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, rng_state, save_checkpoint
+from defusion_cli.training.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    remember_recipe,
+    rng_state,
+    save_checkpoint,
+)
 from defusion_cli.training.diffusion_config import DiffusionConfig
 from defusion_cli.training.ema import Ema
 from defusion_cli.training.launch import Rank
@@ -284,8 +290,9 @@ def train_diffusion(config: DiffusionConfig, run: DiffusionRun, rank: Rank) -> P
     DataError
         If a checkpoint or a training picture cannot be read.
     """
+    keep_freed_memory()
     if rank.is_main:
-        _remember_recipe(config, run)
+        remember_recipe(run.out, dataclasses.asdict(config) | {"ids": list(run.ids)}, _MAY_CHANGE)
     training = DiffusionTraining(config, run, rank)
     checkpoint = latest_checkpoint(run.out / "checkpoints")
     if checkpoint is not None:
@@ -371,23 +378,6 @@ class _Window:
 
 _MAY_CHANGE = {"steps", "validate_every", "save_every", "log_every", "workers", "micro_batch"}
 """Settings that may differ when a run goes on; `steps` moves the end of the schedule."""
-
-
-def _remember_recipe(config: DiffusionConfig, run: DiffusionRun) -> None:
-    """Keep the resolved recipe beside the run; refuse to go on with another one."""
-    path = run.out / "recipe.json"
-    recipe = json.loads(json.dumps(dataclasses.asdict(config) | {"ids": list(run.ids)}))
-    if path.exists() and latest_checkpoint(run.out / "checkpoints"):
-        before = json.loads(path.read_text())
-        changed = sorted(k for k in recipe if recipe[k] != before.get(k) and k not in _MAY_CHANGE)
-        if changed:
-            raise UsageError(
-                f"{run.out} holds a run with other settings.",
-                found=", ".join(f"{k} was {before.get(k)!r}" for k in changed)[:300],
-                fix="name another --out folder, or repeat the settings of that run",
-            )
-    run.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(recipe, indent=2).encode())
 
 
 def export(pipeline: DefusionPipeline, folder: Path) -> Path:

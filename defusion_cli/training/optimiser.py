@@ -49,14 +49,17 @@ class Muon(Optimizer):
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
-                average = state.setdefault("momentum", torch.zeros_like(parameter))
-                average.lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(average, group["momentum"]).flatten(1)
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                # Columns in the order of memory with channels_last: no copy, and to orthogonality no order matters.
+                update = parameter.grad.lerp(average, group["momentum"]).movedim(1, -1).flatten(1)
                 alike.setdefault((update.shape[0], update.shape[1]), []).append((parameter, update, group["lr"]))
         for (rows, columns), items in alike.items():
-            updates = orthogonalise(torch.stack([update for _, update, _ in items]))
+            updates = orthogonalise(torch.stack([update.bfloat16() for _, update, _ in items]))
             for (parameter, _, lr), update in zip(items, updates, strict=True):
-                parameter.add_(update.view(parameter.shape), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+                kernel = update.view(parameter.movedim(1, -1).shape).movedim(-1, 1)
+                parameter.add_(kernel, alpha=-lr * max(1.0, rows / columns) ** 0.5)
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ an interrupted run goes on from there. The fit takes seconds and begins anew. On
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,9 @@ from defusion_cli.console import progress
 from defusion_cli.data.recognition import LabelledViews
 from defusion_cli.data.sources import PhotoSource
 from defusion_cli.diffusion.pipeline import THUMBNAIL_PX
-from defusion_cli.errors import UsageError
-from defusion_cli.files import write_atomically
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.recognition import DegradationRecogniser, describe
-from defusion_cli.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from defusion_cli.training.checkpoint import list_checkpoints, load_checkpoint, remember_recipe, save_checkpoint
 from defusion_cli.training.log import RunLog
 from defusion_cli.training.recogniser_check import Check, check_recogniser
 from defusion_cli.training.recogniser_config import RecogniserRecipe
@@ -79,7 +76,8 @@ def train_recogniser(recipe: RecogniserRecipe, run: RecogniserRun) -> tuple[Path
     DataError
         If a shard or a training picture cannot be read.
     """
-    _remember_recipe(recipe, run)
+    settings = {"seed": run.seed, "plugins": list(run.ids)}
+    remember_recipe(run.out, dataclasses.asdict(recipe) | settings, _MAY_CHANGE, checkpoints="shards")
     features, present = _shards(recipe, run)
     network = fit(recipe, run.ids, features, present, run.seed, RunLog(run.out))
     folder = export_recogniser(network, run.out / "recogniser")
@@ -162,21 +160,3 @@ def export_recogniser(network: DegradationRecogniser, folder: Path) -> Path:
     copy.load_state_dict(network.state_dict())
     copy.half().save_pretrained(folder, safe_serialization=True)
     return folder
-
-
-def _remember_recipe(recipe: RecogniserRecipe, run: RecogniserRun) -> None:
-    """Keep the resolved recipe in the run folder, and refuse to go on with another one."""
-    path = run.out / "recipe.json"
-    now = json.loads(json.dumps({**dataclasses.asdict(recipe), "seed": run.seed, "plugins": list(run.ids)}))
-    if path.exists() and list_checkpoints(run.out / "shards"):
-        before = json.loads(path.read_text())
-        changed = sorted(key for key in now if before.get(key) != now[key] and key not in _MAY_CHANGE)
-        if changed:
-            raise UsageError(
-                f"The run in {run.out} was started with other settings.",
-                found=", ".join(f"{key} {now[key]}" for key in changed),
-                accepted=", ".join(f"{key} {before.get(key)}" for key in changed),
-                fix="--out another folder, or the settings of before",
-            )
-    run.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(now, indent=2).encode())

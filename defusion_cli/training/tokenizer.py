@@ -6,7 +6,6 @@ Alone or under torchrun, with the same effective batch; resumable at any step.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ import torch
 from torch import Tensor
 
 from defusion_cli.console import note, progress
-from defusion_cli.errors import DataError, UsageError
+from defusion_cli.errors import DataError
 from defusion_cli.files import staged_folder, write_atomically
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.tokenizer.model import InstructionTokenizer, load_tokenizer
 from defusion_cli.tokenizer.probe import ProbeResult, linear_probe
 from defusion_cli.tokenizer.taming import InitReport, init_from_taming
-from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, remember_recipe, save_checkpoint
 from defusion_cli.training.instructions import InstructionSource, instruction_batches
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.log import RunLog
@@ -79,7 +78,9 @@ def train_tokenizer(
         If a checkpoint cannot be read.
     """
     training = TokenizerTraining(recipe, run.seed, rank, len(run.source.ids), perceptual)
-    _remember_recipe(recipe, run, rank)
+    if rank.is_main:
+        settings = {"seed": run.seed, "plugins": list(run.source.ids)}
+        remember_recipe(run.out, dataclasses.asdict(recipe) | settings)
     checkpoint = latest_checkpoint(run.out / "checkpoints")
     if checkpoint is not None:
         training.load_state(*load_checkpoint(checkpoint))
@@ -161,21 +162,3 @@ def write_picture(tokenizer: InstructionTokenizer, instructions: Tensor, path: P
     sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)  # 3×2H×(count·W)
     pixels = ((sheet.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
     write_atomically(path, cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
-
-
-def _remember_recipe(recipe: TokenizerRecipe, run: TokenizerRun, rank: Rank) -> None:
-    """Keep the resolved recipe in the run folder, and refuse to go on with another one."""
-    path = run.out / "recipe.json"
-    now = json.loads(json.dumps({**dataclasses.asdict(recipe), "seed": run.seed, "plugins": list(run.source.ids)}))
-    if path.exists() and latest_checkpoint(run.out / "checkpoints") is not None:
-        before = json.loads(path.read_text())
-        changed = sorted(key for key in now if before.get(key) != now[key])
-        if changed:
-            raise UsageError(
-                f"The run in {run.out} was started with other settings.",
-                found=", ".join(f"{key} {now[key]}" for key in changed),
-                accepted=", ".join(f"{key} {before.get(key)}" for key in changed),
-                fix="--out another folder, or the settings of before",
-            )
-    elif rank.is_main:
-        write_atomically(path, json.dumps(now, indent=2).encode())

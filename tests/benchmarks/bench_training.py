@@ -1,0 +1,232 @@
+"""What a training step of the default preset consists of, and whether views are made fast enough for it.
+
+    python tests/benchmarks/bench_training.py [PHOTOS] --markdown docs/speed.md
+
+One thread. The convolutions of the step are timed again one by one, forward and backward in bfloat16 on the same
+shapes: their GFLOP/s are what convolutions achieve on this machine, and the step is compared with them. Processor time
+throughout, but for the last row, in which the trainer has one core and one data-loader process another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from defusion_cli.allocator import keep_freed_memory
+from defusion_cli.data.loader import Batch, view_batches
+from defusion_cli.data.sources import parse_source
+from defusion_cli.data.synthesis import ViewMaker
+from defusion_cli.plugins import installed_plugins
+from defusion_cli.restore.model import load_pipeline
+from defusion_cli.training.checkpoint import save_checkpoint
+from defusion_cli.training.diffusion import DiffusionRun, DiffusionTraining
+from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig
+from defusion_cli.training.launch import Rank
+from defusion_cli.training.log import RunLog
+
+CONVOLUTION, UPKEEP, FED = 0.7, 0.1, 0.95
+"""Asked for: GFLOP/s of the step over those of its convolutions alone; the most of it that optimiser, average, logging
+and checkpoints may take; the step rate on real data over that on ready tensors."""
+PHOTOS = Path("examples/clean")
+ALONE = Rank(0, 1, torch.device("cpu"))
+
+
+def preset() -> DiffusionConfig:
+    """The default preset from the step on at which it sees crops, with few instructions."""
+    return dataclasses.replace(PRESETS["default"], instruction_slots=1, coarse_steps=0)
+
+
+def view_maker(photos: Path) -> ViewMaker:
+    """Views of `photos` under all built-in degradations."""
+    plugins = installed_plugins()
+    return ViewMaker([parse_source(str(photos))], sorted(plugins), plugins, preset().synthesis)
+
+
+def start(photos: Path, rank: Rank = ALONE) -> DiffusionTraining:
+    """A fresh training."""
+    maker = view_maker(photos)
+    tokenizer = load_pipeline("default").tokenizer
+    run = DiffusionRun(Path("unused"), maker.sources, maker.ids, maker.plugins, tokenizer)
+    return DiffusionTraining(preset(), run, rank)
+
+
+def always(step: int) -> bool:
+    """One kind of damage a view, at every step."""
+    return True
+
+
+def batches(photos: Path, steps: int, rank: Rank = ALONE, workers: int = 0) -> Iterator[Batch]:
+    """Batches of the first steps."""
+    config = preset()
+    share = rank.share(config.views(0))
+    return view_batches(view_maker(photos), 0, range(steps), config.crop_px, lambda _: share, workers, always)
+
+
+def seconds(work: Callable[[], Any], times: int, clock: Callable[[], float] = time.process_time) -> float:
+    """Median of several runs after one that does not count."""
+    work()
+    taken = []
+    for _ in range(times):
+        begin = clock()
+        work()
+        taken.append(clock() - begin)
+    return statistics.median(taken)
+
+
+def convolutions(training: DiffusionTraining, batch: Batch, times: int) -> tuple[float, float]:
+    """GFLOP of all convolutions of a step, and the seconds that they take alone."""
+    seen: Counter[tuple[Any, ...]] = Counter()
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        shapes = (tuple(inputs[0].shape), tuple(layer.weight.shape), tuple(output.shape))
+        seen[(*shapes, layer.stride, layer.padding, inputs[0].requires_grad)] += 1
+
+    hooks = [m.register_forward_hook(note) for m in training.model.modules() if isinstance(m, nn.Conv2d)]
+    training.train_step(batch)
+    for hook in hooks:
+        hook.remove()
+    work, taken = 0.0, 0.0
+    for (of_x, of_w, of_y, stride, padding, inner), count in seen.items():
+        x, w, dy = (torch.randn(shape).bfloat16().to(memory_format=torch.channels_last) for shape in (of_x, of_w, of_y))
+        bias = torch.zeros(of_w[0], dtype=torch.bfloat16)
+        wanted = [inner, True, True]
+
+        def both(x=x, w=w, dy=dy, bias=bias, stride=stride, padding=padding, wanted=wanted) -> None:  # type: ignore[no-untyped-def]
+            torch.conv2d(x, w, bias, stride, padding)
+            torch.ops.aten.convolution_backward(
+                dy, x, w, [len(bias)], stride, padding, (1, 1), False, (0, 0), 1, wanted
+            )
+
+        taken += count * seconds(both, times)
+        work += count * 2e-9 * np.prod(of_w) * of_y[0] * of_y[2] * of_y[3] * (3 if inner else 2)
+    return work, taken
+
+
+def upkeep(training: DiffusionTraining, batch: Batch, times: int) -> dict[str, float]:
+    """Seconds a step for what is not the gradient."""
+    config = training.config
+    training._loss(batch, range(len(batch.numbers))).backward()
+    parts = {
+        "optimiser": seconds(lambda: training.optimisers.step(config.lr_min), times),
+        "gradient clipping": seconds(
+            lambda: nn.utils.clip_grad_norm_(training.model.parameters(), config.grad_clip), times
+        ),
+        "average of weights": seconds(lambda: training.ema.update(training.model, 1000), times),
+    }
+    training.optimisers.zero_grad()
+    with tempfile.TemporaryDirectory() as folder:
+        log, state = RunLog(Path(folder)), training.state()
+        row = {"loss": 1.0, "grad_norm": 1.0, "lr": 1.0, "samples_per_s": 1.0, "waiting": 0.0}
+        parts["logging"] = seconds(lambda: log.add(1, row), times) / config.log_every
+        parts["checkpoint"] = (
+            seconds(lambda: save_checkpoint(Path(folder), 1, state), 3, time.perf_counter) / config.save_every
+        )
+        log.close()
+    return parts
+
+
+def view_seconds(photos: Path, views: int) -> float:
+    """Processor time of one view of the first phase, mixtures included, mean."""
+    maker, side = view_maker(photos), preset().crop_px(0)
+    maker.draw(np.random.default_rng(0), side)
+    begin = time.process_time()
+    for number in range(views):
+        maker.draw(np.random.default_rng([1, number]), side)
+    return (time.process_time() - begin) / views
+
+
+def fed(training: DiffusionTraining, photos: Path, batch: Batch, steps: int) -> tuple[float, float]:
+    """Steps a second on a ready batch, and on batches that one data-loader process makes meanwhile."""
+    stream = batches(photos, steps + 3, workers=1)
+    for _ in range(3):  # until the process runs and every kind of instruction is known
+        training.train_step(next(stream))
+    rates = []
+    for source in (iter([batch] * steps), stream):
+        begin = time.perf_counter()
+        for each in source:
+            training.train_step(each)
+        rates.append(steps / (time.perf_counter() - begin))
+    return rates[0], rates[1]
+
+
+def measure(photos: Path, times: int, steps: int) -> dict[str, Any]:
+    """All figures."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    training, batch = start(photos), next(batches(photos, 1))
+    step = seconds(lambda: training.train_step(batch), times)
+    work, alone = convolutions(training, batch, times)
+    ready, real = fed(training, photos, batch, steps) if steps else (0.0, 0.0)
+    return {
+        "crops": len(batch.lq),
+        "crop_px": batch.lq.shape[-1],
+        "step_seconds": step,
+        "convolution_gflop": work,
+        "convolution_seconds_alone": alone,
+        "upkeep_seconds": upkeep(training, batch, times),
+        "views_a_step": len(batch.numbers),
+        "view_seconds": view_seconds(photos, 20 * times),
+        "steps_per_second_ready": ready,
+        "steps_per_second_real": real,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Markdown."""
+    step, alone, work = (result[k] for k in ("step_seconds", "convolution_seconds_alone", "convolution_gflop"))
+    kept = sum(result["upkeep_seconds"].values())
+    each = ", ".join(f"{name} {1000 * value:.1f}" for name, value in result["upkeep_seconds"].items())
+    making = result["views_a_step"] * result["view_seconds"]
+    lines = [
+        f"| step of {result['crops']} crops of {result['crop_px']} px, one thread | | asked for |",
+        "|---|---|---|",
+        f"| whole step | {step:.3f} s, {work / step:.0f} GFLOP/s of convolutions | |",
+        f"| its convolutions alone | {alone:.3f} s, {work / alone:.0f} GFLOP/s | |",
+        f"| the step reaches of that | {alone / step:.0%} | {CONVOLUTION:.0%} |",
+        f"| optimiser, average, logging, checkpoint | {kept / step:.1%} (ms: {each}) | {UPKEEP:.0%} |",
+        f"| making its {result['views_a_step']} views | {making:.3f} s, {making / step:.0%} of a core | |",
+    ]
+    if result["steps_per_second_ready"]:
+        share = result["steps_per_second_real"] / result["steps_per_second_ready"]
+        lines.append(f"| step rate on real data over that on ready tensors | {share:.1%} | {FED:.0%} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Print the table; exit with 1 if convolutions are too small a part, or data too slow."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, nargs="?", default=PHOTOS)
+    parser.add_argument("--times", type=int, default=9, help="runs of everything, default 9")
+    parser.add_argument("--steps", type=int, default=20, help="steps on real data, default 20; 0 leaves them out")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    arguments = parser.parse_args()
+    result = measure(arguments.photos, arguments.times, arguments.steps)
+    print(table(result))
+    if arguments.markdown:
+        with arguments.markdown.open("a", encoding="utf-8") as page:
+            machine = platform.processor() or platform.machine()
+            page.write(f"\n## Training step of the default preset\n\n{table(result)}\n\n{machine}.\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"version": 1, **result}, indent=2) + "\n", encoding="utf-8")
+    share = result["steps_per_second_real"] / result["steps_per_second_ready"] if arguments.steps else 1.0
+    return int(result["convolution_seconds_alone"] < CONVOLUTION * result["step_seconds"] or share < FED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
