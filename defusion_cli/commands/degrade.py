@@ -15,7 +15,7 @@ from defusion_cli.commands.plugin_options import complete_plugin, parse_settings
 from defusion_cli.errors import DefusionError, UsageError
 
 if TYPE_CHECKING:
-    from defusion_cli.degrade import Damage, Report, Task
+    from defusion_cli.degrade import Damage, Plan, Report
     from defusion_cli.plugins import Registry
 
 
@@ -95,23 +95,23 @@ def degrade(
     if source is None or out is None:
         raise UsageError("IN and OUT are needed.", fix="defusion degrade --plugin snow photos/ snowy/")
     if manifest is None:
-        tasks = plan_folder(source, out, damage, registry)
+        plan = plan_folder(source, out, damage, registry)
     else:
-        tasks = plan_manifest(manifest, source, out, registry)
+        plan = plan_manifest(manifest, source, out, registry)
     if dry_run:
-        _show_plan(tasks, out)
+        _show_plan(plan, out)
         return
-    _run(tasks, out, jobs, overwrite, json)
+    _run(plan, out, jobs, overwrite, json)
 
 
-def _run(tasks: list[Task], out: Path, jobs: int | None, overwrite: bool, json: bool) -> None:
+def _run(plan: Plan, out: Path, jobs: int | None, overwrite: bool, json: bool) -> None:
     from defusion_cli.degrade import Outcome, run_tasks
 
     # Below some tasks a core, starting processes takes longer than the work.
-    jobs = jobs or max(1, min(_cores(), len(tasks) // 4))
+    jobs = jobs or max(1, min(_cores(), len(plan) // 4))
     fixes: dict[str, None] = {}
     start = time.monotonic()
-    with console.progress("Degrading", sum(len(task.items) for task in tasks), "pictures") as bar:
+    with console.progress("Degrading", plan.pictures, "pictures") as bar:
 
         def watch(outcome: Outcome) -> None:
             if outcome.problem:
@@ -120,7 +120,7 @@ def _run(tasks: list[Task], out: Path, jobs: int | None, overwrite: bool, json: 
                     fixes[outcome.problem.fix] = None
             bar.advance()
 
-        report = run_tasks(tasks, out, jobs, overwrite, watch)
+        report = run_tasks(plan, out, jobs, overwrite, watch)
     if json:
         manifest = str(report.manifest) if report.manifest else None
         console.print_json("defusion-degrade", {**report.counts, "manifest": manifest})
@@ -149,8 +149,8 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _show_plan(tasks: Sequence[Task], out: Path) -> None:
-    for task in tasks:
+def _show_plan(plan: Plan, out: Path) -> None:
+    for task in plan:
         for item in task.items:
             stages = " + ".join(f"{stage.plugin}({_values(stage.params)})" for stage in item.recipe.stages)
             console.result(f"{task.source} -> {out / item.output}: {stages}")

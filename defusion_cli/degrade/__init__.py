@@ -7,7 +7,17 @@ import sys
 
 from defusion_cli.callable_package import CallablePackage
 from defusion_cli.degrade.manifest import MANIFEST_NAME, Entry, read_manifest
-from defusion_cli.degrade.plan import ORDERS, Damage, Item, Task, draw_recipes, plan_folder, plan_manifest, plan_preview
+from defusion_cli.degrade.plan import (
+    ORDERS,
+    Damage,
+    Item,
+    Plan,
+    Task,
+    draw_recipes,
+    plan_folder,
+    plan_manifest,
+    plan_preview,
+)
 from defusion_cli.degrade.preview import draw_preview
 from defusion_cli.degrade.recipes import RECIPES, named_damage
 from defusion_cli.degrade.run import Outcome, Report, run_task, run_tasks
@@ -20,6 +30,7 @@ __all__ = [
     "Entry",
     "Item",
     "Outcome",
+    "Plan",
     "Report",
     "Task",
     "draw_preview",

@@ -12,11 +12,16 @@ manifest takes in at the end; after a crash the next run reads the journal, too.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import json
+import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import cv2
@@ -25,7 +30,7 @@ import PIL
 
 from defusion_cli import __version__
 from defusion_cli.errors import DataError
-from defusion_cli.files import write_atomically
+from defusion_cli.files import staged
 
 MANIFEST_NAME = "defusion-manifest.jsonl"
 _JOURNAL_NAME = ".defusion-journal.jsonl"
@@ -56,8 +61,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def read_manifest(path: Path) -> list[Entry]:
-    """The entries of a manifest that may come from a stranger.
+def read_manifest(path: Path) -> Iterator[tuple[int, Entry]]:
+    """The entries of a manifest that may come from a stranger, each with the place of its line in the file, in bytes.
 
     Raises
     ------
@@ -65,37 +70,50 @@ def read_manifest(path: Path) -> list[Entry]:
         If it cannot be read, is no manifest, has unknown keys, or names files outside its folder.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open(path, "rb") as file:
+            first = file.readline()
+            header = _parse(f"Line 1 of {path}", first) if first else None
+            if header != _HEADER:
+                raise DataError(
+                    f"{path} is not a manifest that this version reads.",
+                    found=str(header)[:80],
+                    accepted=f"a first line {json.dumps(_HEADER)}",
+                )
+            place = len(first)
+            for at, line in enumerate(file, 2):
+                yield place, _entry(f"Line {at} of {path}", line)
+                place += len(line)
     except OSError as error:
         raise DataError(f"The manifest {path} cannot be read: {error.strerror}.", fix=f"ls -l {path}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a manifest.", found="bytes that are not UTF-8") from None
-    header = _parse(path, 1, lines[0]) if lines else None
-    if header != _HEADER:
-        accepted = f"a first line {json.dumps(_HEADER)}"
-        raise DataError(f"{path} is not a manifest that this version reads.", found=str(header)[:80], accepted=accepted)
-    return [_entry(path, at, _parse(path, at, line)) for at, line in enumerate(lines[1:], 2)]
 
 
-def _parse(path: Path, at: int, line: str) -> object:
+def entry_at(path: Path, place: int) -> Entry:
+    """The entry whose line begins at a place that `read_manifest` told."""
+    with open(path, "rb") as file:
+        file.seek(place)
+        return _entry(f"A line of {path}", file.readline())
+
+
+def _parse(where: str, line: bytes) -> object:
     try:
-        return json.loads(line)
+        return json.loads(line.decode())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"Line {at} of {path} is not JSON.", found=str(error)[:120]) from None
+        raise DataError(f"{where} is not JSON.", found=str(error)[:120]) from None
 
 
-def _entry(path: Path, at: int, value: object) -> Entry:
+def _entry(where: str, line: bytes) -> Entry:
+    value = _parse(where, line)
     names = [field.name for field in fields(Entry)]
     if not isinstance(value, dict) or sorted(value) != sorted(names):
         found = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
-        raise DataError(f"Line {at} of {path} is not an entry.", found=found[:200], accepted=", ".join(names))
+        raise DataError(f"{where} is not an entry.", found=found[:200], accepted=", ".join(names))
     for key in names:
         if not isinstance(value[key], dict if key in ("recipe", "versions") else str):
-            raise DataError(f"Line {at} of {path}: {key} has a wrong type.", found=str(value[key])[:80])
+            raise DataError(f"{where}: {key} has a wrong type.", found=str(value[key])[:80])
     for key in ("source", "output"):
         if not _stays_inside(value[key]):
             raise DataError(
-                f"Line {at} of {path} names a file outside of the folder.",
+                f"{where} names a file outside of the folder.",
                 found=repr(value[key])[:120],
                 accepted="a relative path without '..'",
             )
@@ -128,52 +146,76 @@ def resolve_inside(root: Path, name: str) -> Path:
 
 
 class Ledger:
-    """What is known of the pictures in one output folder, kept safe while a run adds to it."""
+    """What is known of the pictures in one output folder, kept safe while a run adds to it.
+
+    Only names and places of lines are in memory, 200 bytes a picture: the lines are ten times as long.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._entries: dict[str, Entry] = {}
-        if (folder / MANIFEST_NAME).exists():
-            self._entries = {entry.output: entry for entry in read_manifest(folder / MANIFEST_NAME)}
-        self._entries.update(self._read_journal())
+        self._folder, self._manifest = folder, folder / MANIFEST_NAME
+        listed = read_manifest(self._manifest) if self._manifest.exists() else ()
+        self._listed = {entry.output: place for place, entry in listed}
+        self._noted: dict[str, int] = {}
+        self._journal: FileIO | None = None
+        if (folder / _JOURNAL_NAME).exists():
+            self._read_journal(self._open_journal())
 
-    def _read_journal(self) -> dict[str, Entry]:
-        path, found = self._folder / _JOURNAL_NAME, {}
-        if path.exists():
-            for at, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-                try:
-                    entry = _entry(path, at, _parse(path, at, line))
-                except DataError:
-                    continue  # a line cut short by a crash; its picture is simply made again
-                found[entry.output] = entry
-        return found
+    def _open_journal(self) -> FileIO:
+        if self._journal is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._journal = FileIO(self._folder / _JOURNAL_NAME, "a+")
+        return self._journal
+
+    def _read_journal(self, journal: FileIO) -> None:
+        place = journal.seek(0)
+        with open(journal.fileno(), "rb", closefd=False) as file:
+            for line in file:
+                with contextlib.suppress(DataError):  # cut short by a crash; its picture is simply made again
+                    self._noted[_entry(_JOURNAL_NAME, line).output] = place
+                place += len(line)
 
     def get(self, output: str) -> Entry | None:
         """What is known of the picture with this name."""
-        return self._entries.get(output)
+        if output in self._noted:
+            journal = self._open_journal()
+            journal.seek(self._noted[output])
+            with open(journal.fileno(), "rb", closefd=False) as file:
+                return _entry(f"A line of {_JOURNAL_NAME}", file.readline())
+        return entry_at(self._manifest, self._listed[output]) if output in self._listed else None
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Note finished pictures, at once on disk."""
-        fresh = [entry for entry in entries if self._entries.get(entry.output) != entry]
-        if not fresh:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with open(self._folder / _JOURNAL_NAME, "a", encoding="utf-8") as file:
-            # The line break comes first, so that a line cut short by a crash does not spoil the next.
-            file.writelines("\n" + _line(asdict(entry)) for entry in fresh)
-        self._entries.update((entry.output, entry) for entry in fresh)
+        for entry in entries:
+            if self.get(entry.output) != entry:
+                # The line break comes first, so that a line cut short by a crash does not spoil the next.
+                line, journal = _line(asdict(entry)), self._open_journal()
+                if journal.write(b"\n" + line) <= len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), journal.name)
+                self._noted[entry.output] = journal.tell() - len(line)
 
     def close(self) -> Path | None:
         """Write the manifest of all pictures that still exist; the same pictures give the same bytes."""
-        kept = [entry for name, entry in sorted(self._entries.items()) if (self._folder / name).exists()]
-        path = self._folder / MANIFEST_NAME
-        if kept:
-            text = "".join(line + "\n" for line in [_line(_HEADER), *(_line(asdict(entry)) for entry in kept)])
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                write_atomically(path, text.encode())
+        kept = sorted(name for name in self._listed.keys() | self._noted.keys() if (self._folder / name).exists())
+        if kept and not self._is_written(kept):
+            with staged(self._manifest) as file:
+                file.writelines(self._lines(kept))
+        if self._journal is not None:
+            self._journal.close()
         (self._folder / _JOURNAL_NAME).unlink(missing_ok=True)
-        return path if kept else None
+        return self._manifest if kept else None
+
+    def _is_written(self, names: Sequence[str]) -> bool:
+        if not self._manifest.exists():
+            return False
+        with open(self._manifest, "rb") as file:
+            return all(old == new for old, new in itertools.zip_longest(file, self._lines(names)))
+
+    def _lines(self, names: Sequence[str]) -> Iterator[bytes]:
+        yield _line(_HEADER)
+        for name in names:
+            if entry := self.get(name):
+                yield _line(asdict(entry))
 
 
-def _line(value: Mapping[str, object]) -> str:
-    return json.dumps(value, separators=(", ", ": "))
+def _line(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, separators=(", ", ": ")).encode() + b"\n"

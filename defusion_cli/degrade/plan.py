@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from defusion_cli.degrade.manifest import Entry, read_manifest, resolve_inside
+from defusion_cli.degrade.manifest import Entry, entry_at, read_manifest, resolve_inside
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import FORMATS, list_images
 from defusion_cli.plugins import Recipe, draw_recipe, physical_order, replace_params
@@ -79,7 +80,34 @@ class Task:
     items: tuple[Item, ...]
 
 
-def plan_folder(source: Path, out: Path, damage: Damage, plugins: Plugins) -> list[Task]:
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to be done, as an iterable of tasks.
+
+    A task is made when its turn comes: a folder may hold very many pictures, and each has a recipe of its own.
+
+    Attributes
+    ----------
+    names
+        Of the pictures that are read.
+    make
+        The task for the picture with a name.
+    pictures
+        How many are written.
+    """
+
+    names: Sequence[str]
+    make: Callable[[str], Task]
+    pictures: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self.make, self.names)
+
+
+def plan_folder(source: Path, out: Path, damage: Damage, plugins: Plugins) -> Plan:
     """Tasks for all pictures below `source`, or for the one picture it is.
 
     Pictures keep their relative names; those of lossy formats become PNG, since compressing them once more would
@@ -95,21 +123,25 @@ def plan_folder(source: Path, out: Path, damage: Damage, plugins: Plugins) -> li
     """
     _check_damage(damage, plugins)
     root, names = _pictures(source, out)
-    taken, tasks = set(names), []
-    seen: dict[str, str] = {}
+    taken = frozenset(names)
+
+    def make(name: str) -> Task:
+        drawn = draw_recipes(damage, plugins, name)
+        items = (Item(_output_name(name, taken, damage, variant, recipe.ids), recipe) for variant, recipe in drawn)
+        return Task(root / name, name, tuple(items))
+
+    kinds = [(variant, recipe.ids) for variant, recipe in draw_recipes(damage, plugins, names[0])]
+    origin: dict[str, str] = {}
     for name in names:
-        items = []
-        for variant, recipe in draw_recipes(damage, plugins, name):
-            output = _output_name(name, taken, damage, variant, recipe)
-            if seen.setdefault(output, name) != name:
-                raise UsageError(f"{seen[output]} and {name} would both become {output}.", fix=f"rename {name}")
-            items.append(Item(output, recipe))
-        tasks.append(Task(root / name, name, tuple(items)))
-    _refuse_overlap(tasks, out)
-    return tasks
+        for variant, ids in kinds:
+            output = _output_name(name, taken, damage, variant, ids)
+            if origin.setdefault(output, name) != name:
+                raise UsageError(f"{origin[output]} and {name} would both become {output}.", fix=f"rename {name}")
+    _refuse_overlap((root / name for name in names), origin, out)
+    return Plan(names, make, len(origin))
 
 
-def plan_manifest(manifest: Path, source: Path, out: Path, plugins: Plugins) -> list[Task]:
+def plan_manifest(manifest: Path, source: Path, out: Path, plugins: Plugins) -> Plan:
     """Tasks that make again what `manifest` lists, from the pictures in `source`.
 
     Raises
@@ -117,22 +149,28 @@ def plan_manifest(manifest: Path, source: Path, out: Path, plugins: Plugins) -> 
     DataError
         If the manifest is damaged, leads out of the two folders, or was made by other versions of the plugins.
     """
-    entries = read_manifest(manifest)
-    if not entries:
-        raise DataError(f"The manifest {manifest} lists no pictures.")
-    if not source.is_dir():
-        raise DataError(f"{source} is not a folder.", accepted="the folder with the pictures that the manifest names")
-    tasks: dict[str, Task] = {}
-    for entry in entries:
+    places: dict[str, list[int]] = {}
+    outputs: list[str] = []
+    for place, entry in read_manifest(manifest):
         if PurePosixPath(entry.output).suffix.lower() not in FORMATS:
             raise DataError(f"{manifest} names an output that is no picture.", found=entry.output[:120])
-        path = resolve_inside(source, entry.source)
+        if not source.is_dir():
+            raise DataError(f"{source} is not a folder.", accepted="the folder with the pictures of the manifest")
+        resolve_inside(source, entry.source)
         resolve_inside(out, entry.output)
-        item = Item(entry.output, Recipe.from_json(entry.recipe, plugins), entry)
-        known = tasks.get(entry.source, Task(path, entry.source, ()))
-        tasks[entry.source] = replace(known, items=(*known.items, item))
-    _refuse_overlap(list(tasks.values()), out)
-    return list(tasks.values())
+        Recipe.from_json(entry.recipe, plugins)
+        places.setdefault(entry.source, []).append(place)
+        outputs.append(entry.output)
+    if not places:
+        raise DataError(f"The manifest {manifest} lists no pictures.")
+    _refuse_overlap((source / name for name in places), outputs, out)
+
+    def make(name: str) -> Task:
+        entries = [entry_at(manifest, place) for place in places[name]]
+        items = (Item(entry.output, Recipe.from_json(entry.recipe, plugins), entry) for entry in entries)
+        return Task(source / name, name, tuple(items))
+
+    return Plan(list(places), make, len(outputs))
 
 
 def plan_preview(damage: Damage, plugins: Plugins) -> list[Recipe]:
@@ -193,7 +231,7 @@ def _pictures(source: Path, out: Path) -> tuple[Path, list[str]]:
     return source, names
 
 
-def _output_name(name: str, taken: Collection[str], damage: Damage, variant: int, recipe: Recipe) -> str:
+def _output_name(name: str, taken: Collection[str], damage: Damage, variant: int, ids: Sequence[str]) -> str:
     path = PurePosixPath(name)
     if path.suffix.lower() not in _LOSSLESS:
         png = path.with_suffix(".png")
@@ -201,16 +239,17 @@ def _output_name(name: str, taken: Collection[str], damage: Damage, variant: int
         path = path.with_name(path.name + ".png") if png.as_posix() in taken else png
     if damage.variants > 1:
         path = path.with_name(f"{path.stem}_v{variant}{path.suffix}")
-    return (PurePosixPath("+".join(recipe.ids)) / path if damage.orders == "all" else path).as_posix()
+    return (PurePosixPath("+".join(ids)) / path if damage.orders == "all" else path).as_posix()
 
 
-def _refuse_overlap(tasks: Sequence[Task], out: Path) -> None:
+def _refuse_overlap(sources: Iterable[Path], outputs: Iterable[str], out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is not a folder.", accepted="a folder for the damaged pictures")
     if out.suffix.lower() in FORMATS and not out.is_dir():
         raise UsageError(f"{out} looks like a picture.", accepted="a folder", fix=f"use {out.with_suffix('')}/")
-    sources = {task.source.resolve() for task in tasks}
-    for task in tasks:
-        for item in task.items:
-            if (out / item.output).resolve() in sources:
-                raise UsageError(f"{out / item.output} is one of the inputs.", fix="name another output folder")
+    if not out.exists():
+        return
+    inputs = {os.path.realpath(source) for source in sources}
+    for output in outputs:
+        if os.path.realpath(out / output) in inputs:
+            raise UsageError(f"{out / output} is one of the inputs.", fix="name another output folder")

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import multiprocessing
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ import cv2
 
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.degrade.manifest import Entry, Ledger, versions
-from defusion_cli.degrade.plan import Item, Task
+from defusion_cli.degrade.plan import Item, Plan, Task
 from defusion_cli.errors import DataError, DefusionError
 from defusion_cli.files import remove_leftovers, write_atomically
 from defusion_cli.images import Picture, decode_image, encode_image
@@ -56,13 +56,13 @@ class Report:
 
 
 def run_tasks(
-    tasks: Sequence[Task],
+    plan: Plan,
     out: Path,
     jobs: int = 1,
     overwrite: bool = False,
     watch: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Report:
-    """Carry out `tasks`, write the manifest, and tell what happened.
+    """Carry out `plan`, write the manifest, and tell what happened.
 
     A picture that cannot be read, or on which a plugin fails, is reported and the others are done. Interrupted,
     the run finishes the pictures in hand, writes the manifest and raises `KeyboardInterrupt`.
@@ -92,16 +92,16 @@ def run_tasks(
                 report.exit_code = max(report.exit_code, outcome.problem.exit_code)
             watch(outcome)
 
-    work = [(task, out, [ledger.get(item.output) for item in task.items], overwrite) for task in tasks]
+    work = ((task, out, [ledger.get(item.output) for item in task.items], overwrite) for task in plan)
     try:
         with patient_interrupt() as stop:
-            if jobs == 1 or len(tasks) == 1:
+            if jobs == 1 or len(plan) == 1:
                 keep_freed_memory()
                 for job in work:
                     take(_work(job))
                     stop.raise_if_asked()
             else:
-                _run_pool(work, min(jobs, len(work)), take, stop)
+                _run_pool(work, min(jobs, len(plan)), take, stop)
     finally:
         report.manifest = ledger.close()
     return report
@@ -110,15 +110,14 @@ def run_tasks(
 _Job = tuple[Task, Path, Sequence["Entry | None"], bool]
 
 
-def _run_pool(work: Sequence[_Job], jobs: int, take: Callable[[list[Outcome]], None], stop: Stop) -> None:
+def _run_pool(work: Iterator[_Job], jobs: int, take: Callable[[list[Outcome]], None], stop: Stop) -> None:
     # Spawned, not forked: a forked child inherits locks that OpenCV's threads may hold.
     context = multiprocessing.get_context("spawn")
-    waiting = iter(work)
     running: set[Future[list[Outcome]]] = set()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
         try:
             while not stop.asked:
-                running.update(pool.submit(_work, job) for job in itertools.islice(waiting, 3 * jobs - len(running)))
+                running.update(pool.submit(_work, job) for job in itertools.islice(work, 3 * jobs - len(running)))
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
