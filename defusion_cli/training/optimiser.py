@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-# Coefficients of the quintic iteration, as published, and its five steps: three from one Gram matrix, two from another.
-_QUINTIC, _ITERATIONS = (3.4445, -4.7750, 2.0315), (3, 2)
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # as published, for five steps
 
 
 class Muon(Optimizer):
@@ -74,9 +73,10 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     x = matrices.bfloat16()
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for count in _ITERATIONS:
-        x = _quintics(x @ x.mT, count) @ x
+    gram = x @ x.mT
+    power = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + 1e-14  # so the first step meets values up to 1
+    x = (_quintics(gram / power, 3) * power.rsqrt()) @ x
+    x = _quintics(x @ x.mT, 2) @ x
     return (x if wide else x.mT).to(matrices.dtype)
 
 

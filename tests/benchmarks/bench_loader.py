@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from bench_synthesis import processor
 from torch.utils.flop_counter import FlopCounterMode
 
 from defusion_cli.allocator import keep_freed_memory
@@ -151,7 +152,7 @@ def table(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         each, decode = row["view_seconds"], row["decode_seconds"]
         lines.append(
-            f"| {row['files']} | {row['kind']} | {1 / each:.0f} | {decode / each:.0%} | {rate * each:.1f} |"
+            f"| {row['files']} | {row['kind']} | {1 / each:.0f} | {min(decode / each, 1):.0%} | {rate * each:.1f} |"
             f" {row['workers_a_gpu']} | {rate * max(each - decode, 0):.1f} |"
         )
     return "\n".join([asked, "", *lines])
@@ -168,8 +169,7 @@ def main() -> None:
     print(table(result))
     if arguments.markdown:
         with arguments.markdown.open("a", encoding="utf-8") as page:
-            machine = platform.processor() or platform.machine()
-            page.write(f"\n## Feeding eight A100\n\n{table(result)}\n\nA core of {machine}.\n")
+            page.write(f"\n## Feeding eight A100\n\n{table(result)}\n\nA core of {processor()}, {date.today()}.\n")
     if arguments.json:
         arguments.json.write_text(json.dumps({"version": 1, **result}, indent=2) + "\n", encoding="utf-8")
 

@@ -12,18 +12,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from bench_synthesis import processor
 from torch import Tensor, nn
 
 from defusion_cli.allocator import keep_freed_memory
@@ -150,18 +151,21 @@ def view_seconds(photos: Path, views: int) -> float:
     return (time.process_time() - begin) / views
 
 
-def fed(training: DiffusionTraining, photos: Path, batch: Batch, steps: int) -> tuple[float, float]:
-    """Steps a second on a ready batch, and on batches that one data-loader process makes meanwhile."""
+def fed(training: DiffusionTraining, photos: Path, batch: Batch, steps: int) -> dict[str, float]:
+    """Steps a second on a ready batch and on those that one data-loader process makes, and the share spent waiting."""
     stream = batches(photos, steps + 3, workers=1)
-    for _ in range(3):  # until the process runs and every kind of instruction is known
+    for _ in range(3):  # until the process runs and most kinds of instruction are known
         training.train_step(next(stream))
-    rates = []
+    rates, waited = [], 0.0
     for source in (iter([batch] * steps), stream):
-        begin = time.perf_counter()
-        for each in source:
+        begin, waited = time.perf_counter(), 0.0
+        for _ in range(steps):
+            asked = time.perf_counter()
+            each = next(source)
+            waited += time.perf_counter() - asked
             training.train_step(each)
         rates.append(steps / (time.perf_counter() - begin))
-    return rates[0], rates[1]
+    return {"steps_per_second_ready": rates[0], "steps_per_second_real": rates[1], "waiting": waited * rates[1] / steps}
 
 
 def measure(photos: Path, times: int, steps: int) -> dict[str, Any]:
@@ -171,7 +175,6 @@ def measure(photos: Path, times: int, steps: int) -> dict[str, Any]:
     training, batch = start(photos), next(batches(photos, 1))
     step = seconds(lambda: training.train_step(batch), times)
     work, alone = convolutions(training, batch, times)
-    ready, real = fed(training, photos, batch, steps) if steps else (0.0, 0.0)
     return {
         "crops": len(batch.lq),
         "crop_px": batch.lq.shape[-1],
@@ -181,15 +184,13 @@ def measure(photos: Path, times: int, steps: int) -> dict[str, Any]:
         "upkeep_seconds": upkeep(training, batch, times),
         "views_a_step": len(batch.numbers),
         "view_seconds": view_seconds(photos, 20 * times),
-        "steps_per_second_ready": ready,
-        "steps_per_second_real": real,
-    }
+    } | (fed(training, photos, batch, steps) if steps else {})
 
 
 def table(result: dict[str, Any]) -> str:
     """Markdown."""
     step, alone, work = (result[k] for k in ("step_seconds", "convolution_seconds_alone", "convolution_gflop"))
-    kept = sum(result["upkeep_seconds"].values())
+    kept = sum(value for name, value in result["upkeep_seconds"].items() if name != "gradient clipping")
     each = ", ".join(f"{name} {1000 * value:.1f}" for name, value in result["upkeep_seconds"].items())
     making = result["views_a_step"] * result["view_seconds"]
     lines = [
@@ -201,9 +202,10 @@ def table(result: dict[str, Any]) -> str:
         f"| optimiser, average, logging, checkpoint | {kept / step:.1%} (ms: {each}) | {UPKEEP:.0%} |",
         f"| making its {result['views_a_step']} views | {making:.3f} s, {making / step:.0%} of a core | |",
     ]
-    if result["steps_per_second_ready"]:
+    if "waiting" in result:
         share = result["steps_per_second_real"] / result["steps_per_second_ready"]
         lines.append(f"| step rate on real data over that on ready tensors | {share:.1%} | {FED:.0%} |")
+        lines.append(f"| waiting for real data | {result['waiting']:.1%} | |")
     return "\n".join(lines)
 
 
@@ -219,8 +221,8 @@ def main() -> int:
     result = measure(arguments.photos, arguments.times, arguments.steps)
     print(table(result))
     if arguments.markdown:
+        machine = f"{processor()}, torch {torch.__version__}, {date.today()}"
         with arguments.markdown.open("a", encoding="utf-8") as page:
-            machine = platform.processor() or platform.machine()
             page.write(f"\n## Training step of the default preset\n\n{table(result)}\n\n{machine}.\n")
     if arguments.json:
         arguments.json.write_text(json.dumps({"version": 1, **result}, indent=2) + "\n", encoding="utf-8")
