@@ -137,7 +137,6 @@ def _matches(
     stems = _by_stems(outputs, references)
     if data_set is not None:
         found = twins_by_name(data_set, outputs, references)
-        # Names of sets that pair by position meet by chance: theirs count only where all of them do.
         # Names of a set that pairs by position meet by chance, so they count only where all of them do.
         if found.problem and len(stems.twins) < len(outputs):
             raise DataError(
