@@ -149,7 +149,7 @@ def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, de
     for metric in metrics:
         if metric.kind == "set":
             figure, warning = _score_set(rows, scorers[metric])
-            warnings += [warning] if warning else []
+            warnings += [warning] if warning and warning not in warnings else []
         else:
             figure = summarise(metric, rows)
         figures.append(figure)

@@ -279,7 +279,8 @@ def test_the_command_gives_the_fid_of_pytorch_fid_and_of_pyiqa(inception_home, i
     ]
     done = subprocess.run(command, env={**os.environ, "TORCH_HOME": str(home)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "N = 6 pictures is biased upwards" in done.stderr
+    assert done.stderr.count("N = 6 pictures is biased upwards") == 1
+    assert len(list((tmp_path / "cache/defusion/fid").glob("*.npz"))) == 2, "the references', once for each mode"
     figures = json.loads(done.stdout)["metrics"]
     ours = figures["fid-legacy"]["mean"]
     assert (figures["fid-legacy"]["n"], figures["fid-legacy"]["mode"]) == (6, "legacy_pytorch")
