@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from defusion_cli.app import app
-from defusion_cli.interrupt import leave_in_order
+from defusion_cli.interrupt import leaving_in_order
 
 
 def main() -> None:
@@ -13,8 +13,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets a question mark, not a traceback.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    leave_in_order()
-    app(prog_name="defusion")
+    with leaving_in_order():
+        app(prog_name="defusion")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -102,8 +103,8 @@ def _decode(image: ImageFile, file: BinaryIO, bits: int, scratch: Path | None) -
         samples = decode_with_opencv(orientation_reset(data) if image.format == "TIFF" else data, 16)
         return Canvas(np.ascontiguousarray(upright(samples, turn)), tags)
     if image.mode == "CMYK":
-        plain = _from_cmyk(image, tags.icc)
-        return Canvas(_samples_8(plain, turn, scratch), Tags(tags.exif, None, tags.xmp, tags.dpi))
+        samples = _samples_8(image, turn, scratch, _from_cmyk(image, tags.icc))
+        return Canvas(samples, Tags(tags.exif, None, tags.xmp, tags.dpi))
     return Canvas(_samples_8(image, turn, scratch), tags)
 
 
@@ -124,13 +125,19 @@ def _bits(image: PilImage.Image, file: BinaryIO) -> int:
     if image.format == "TIFF":
         widths = set(getattr(image, "tag_v2", {}).get(258, (1,)))
         if widths == {16}:
-            return 16
+            # The profile that makes RGB of CMYK is applied to 8 bits.
+            return 8 if image.mode == "CMYK" else 16
         if max(widths) > 8 or image.mode in ("F", "I"):
             raise ValueError(f"{max(widths)} bits per channel; up to 16 are supported")
     return 8
 
 
-def _samples_8(image: PilImage.Image, turn: int, scratch: Path | None) -> Samples:
+def _samples_8(
+    image: PilImage.Image,
+    turn: int,
+    scratch: Path | None,
+    convert: Callable[[PilImage.Image], PilImage.Image] = lambda part: part,
+) -> Samples:
     """Upright samples of a loaded picture; a band at a time, so that a large one is not in memory twice."""
     mode = _plain_mode(image)
     shape = (image.height, image.width, len(mode))
@@ -138,7 +145,7 @@ def _samples_8(image: PilImage.Image, turn: int, scratch: Path | None) -> Sample
     stored = as_stored(samples, turn)
     bands = row_bands(image.height, image.width)
     for band in bands:
-        part = image if len(bands) == 1 else image.crop((0, band.start, image.width, band.stop))
+        part = convert(image if len(bands) == 1 else image.crop((0, band.start, image.width, band.stop)))
         stored[band] = np.asarray(part if part.mode == mode else part.convert(mode)).reshape(-1, *shape[1:])
         relax(samples)
     return samples
@@ -216,16 +223,15 @@ def _xmp(image: PilImage.Image) -> bytes | None:
     return _XMP_ORIENTATION.sub(rb"\g<1>1", packet.encode() if isinstance(packet, str) else packet)
 
 
-def _from_cmyk(image: PilImage.Image, icc: bytes | None) -> PilImage.Image:
+def _from_cmyk(image: PilImage.Image, icc: bytes | None) -> Callable[[PilImage.Image], PilImage.Image]:
+    """What makes sRGB of a part of a CMYK picture."""
     if icc:
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-        except ImageCms.PyCMSError:
+            return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB").apply
+        except (OSError, ImageCms.PyCMSError):
             pass  # a broken profile: the plain conversion is the best that is left
-    return image.convert("RGB")
+    return lambda part: part.convert("RGB")
 
 
 def _exif(image: PilImage.Image) -> bytes | None:

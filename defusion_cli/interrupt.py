@@ -56,10 +56,15 @@ def patient_interrupt(patient_on_sigterm: bool = False) -> Iterator[Stop]:
         signal.signal(signal.SIGTERM, before[1])
 
 
-def leave_in_order() -> None:
-    """From now on SIGTERM raises `Terminated`: files are closed and temporary ones removed on the way out."""
+@contextmanager
+def leaving_in_order() -> Iterator[None]:
+    """Within this context SIGTERM raises `Terminated`: files are closed and temporary ones removed on the way out."""
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms, features
-from profiles import rgb_profile
+from profiles import cmyk_profile, rgb_profile
 
 from defusion_cli import canvas as canvas_module
 from defusion_cli.canvas import Canvas, Tags, reduced
@@ -72,6 +72,49 @@ def test_srgb_under_any_name_grey_and_nonsense_are_left_alone():
         broken = bytearray(P3)
         broken[place] ^= 0xFF
         read_colour_space(bytes(broken))  # whatever it says, it says it without an error
+
+
+def _ink_on_paper(inks: np.ndarray) -> np.ndarray:
+    """Linear sRGB of CMYK in [0, 1] with a dot gain: half the ink leaves an eighth of the light."""
+    return ((1 - inks[..., :3]) * (1 - inks[..., 3:])) ** 3
+
+
+def _save_cmyk(path: Path, inks: np.ndarray, icc: bytes, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    if path.stem == "deep":
+        tags = [(0x0112, "H", 1, turn, True)]
+        tifffile.imwrite(
+            path, inks.astype(np.uint16) * 257, photometric="separated", iccprofile=icc, extratags=tags, metadata=None
+        )
+    else:
+        quality = {"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}
+        Image.fromarray(inks, "CMYK").save(path, exif=exif, icc_profile=icc, **quality)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif", "deep.tif"])
+@pytest.mark.parametrize("large", [False, True])
+def test_cmyk_becomes_what_its_profile_says(tmp_path, name, large, request):
+    if large:
+        request.getfixturevalue("everything_is_large")
+    patches = RNG.choice(np.arange(0, 256, 51, dtype=np.uint8), (3, 5, 4))  # the profile knows these without a guess
+    patches[0, :2] = [[0, 0, 0, 0], [0, 0, 0, 255]]
+    _save_cmyk(tmp_path / name, np.kron(patches, np.ones((16, 16, 1), np.uint8)), cmyk_profile(_ink_on_paper), 6)
+    canvas = open_canvas(tmp_path / name, tmp_path)
+    linear = _ink_on_paper(patches / 255)
+    expected = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    seen = np.rot90(canvas.samples)[8::16, 8::16] / 255
+    assert canvas.tags.icc is None and canvas.samples.dtype == np.uint8
+    assert np.abs(seen - expected).max() < 8 / 255  # littlecms interpolates between colours of its own
+    assert np.abs(seen - (1 - patches[..., :3] / 255) * (1 - patches[..., 3:] / 255)).max() > 0.1  # without profile
+
+
+@pytest.mark.parametrize("icc", [b"nonsense" * 40, P3, cmyk_profile(_ink_on_paper)[:900]])
+def test_cmyk_with_a_profile_that_does_not_fit_is_converted_plainly(tmp_path, icc):
+    inks = RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    _save_cmyk(tmp_path / "a.tif", inks, icc, 1)
+    plain = np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))
+    np.testing.assert_array_equal(open_canvas(tmp_path / "a.tif").samples, plain)
 
 
 def _exif() -> Image.Exif:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -136,10 +138,19 @@ def _run_pool(work: Iterator[_Job], jobs: int, take: Callable[[list[Outcome]], N
 
 
 def _start_worker() -> None:
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     # Ctrl-C reaches every process of the terminal; the parent alone decides, and lets workers finish their picture.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     keep_freed_memory()
+
+
+def _leave_with_parent() -> None:
+    """A killed parent closes no queue, and this process would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: _Job) -> list[Outcome]:
@@ -178,6 +189,10 @@ def run_task(task: Task, out: Path, known: Sequence[Entry | None], overwrite: bo
                 raise DataError(f"{path} exists and is not what these options give.", fix=fix)
         except DefusionError as error:
             outcomes.append(Outcome(item.output, "failed", problem=error))
+            continue
+        except MemoryError:
+            problem = DataError(f"{task.source} is too large for the free memory.", fix="--jobs 1")
+            outcomes.append(Outcome(item.output, "failed", problem=problem))
             continue
         if not there:
             write_atomically(path, made)

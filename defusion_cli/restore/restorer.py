@@ -28,7 +28,7 @@ class Restorer:
     on_progress
         Called with the finished share of the picture in hand.
     say
-        Called with one sentence when tiles become smaller.
+        Called with one sentence after a picture for which tiles had to become smaller.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Restorer:
     ) -> None:
         self._pipeline, self.instruction, self._steps, self._seed = pipeline, instruction, steps, seed
         self._tile, self._reduction, self._on_progress, self._say = tile, reduction, on_progress, say
-        self._used = 0
+        self._used, self._shrunk = 0, False
 
     def __call__(self, canvas: Canvas) -> Remark:
         """Restore the canvas; the remark holds the scales that were worked at."""
@@ -57,6 +57,9 @@ class Restorer:
             done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
             report = _within(self._on_progress, done, share)
             restore_canvas(self._pipeline, canvas, tokens, self._steps, self._seed, side, report, reduction=n)
+        if self._shrunk:
+            self._say(f"The memory was short: tiles have {self._tile} px from here on.")
+            self._shrunk = False
         return Remark({SCALES: [round(1 / one.reduction, 4) for one in passes]})
 
     def _choose_tile(self, canvas: Canvas, reduction: int) -> int:
@@ -76,8 +79,7 @@ class Restorer:
             import torch
 
             torch.cuda.empty_cache()
-        self._say(f"The memory is short: going on with tiles of {smaller} px.")
-        self._tile = smaller
+        self._tile, self._shrunk = smaller, True
         return True
 
 

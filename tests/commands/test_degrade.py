@@ -385,26 +385,60 @@ def test_third_party_plugins_good_and_bad(folder, photo):
     assert "fixture-broken" in err
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_interrupted_work_is_kept_and_continued(folder, photo, jobs):
-    for number in range(16):
-        write_image(Path(f"many/{number:02}.png"), photo)
+@pytest.mark.parametrize(
+    ("jobs", "number", "code"),
+    [("1", signal.SIGINT, 130), ("2", signal.SIGINT, 130), ("1", signal.SIGTERM, 143), ("2", signal.SIGTERM, 143)],
+)
+def test_interrupted_work_is_kept_and_continued(folder, photo, jobs, number, code):
+    _many(photo)
     options = ("--plugin", "defocus-blur", "--plugin", "haze", "--severity", "1", "many", "out", "--jobs", jobs)
     process = defusion(*options)
+    _wait_for_a_picture()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == code, err
+    assert "Finished files are kept" in err and "Traceback" not in err
+    assert not list(Path("out").glob(".*"))
+    done = contents("out")
+    assert 1 <= sum(name.endswith(".png") for name in done) < 16
+    if number == signal.SIGINT:  # SIGTERM may come between a picture and its entry, which the rerun then makes
+        assert {entry["output"] for entry in entries("out")} == set(done) - {MANIFEST}
+    assert run(*options).exit_code == 0
+    assert run(*options[:-4], "many", "undisturbed").exit_code == 0
+    assert contents("out") == contents("undisturbed")
+
+
+def _many(photo):
+    for number in range(16):
+        write_image(Path(f"many/{number:02}.png"), photo)
+
+
+def _wait_for_a_picture():
     deadline = time.monotonic() + 300
     while not list(Path("out").glob("*.png")):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 130, err
-    assert "Finished files are kept" in err
-    done = contents("out")
-    assert 1 <= len(done) - 1 < 16
-    assert {entry["output"] for entry in entries("out")} == set(done) - {MANIFEST}
-    assert run(*options).exit_code == 0
-    assert run(*options[:-4], "many", "undisturbed").exit_code == 0
-    assert contents("out") == contents("undisturbed")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks for processes in /proc")
+def test_workers_leave_with_a_killed_parent(folder, photo):
+    _many(photo)
+    process = defusion("--plugin", "haze", "many", "out", "--jobs", "2")
+    _wait_for_a_picture()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    deadline = time.monotonic() + 300  # one may still be importing
+    while any(map(_lives, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _lives(process: str) -> bool:
+    try:
+        return bool(Path("/proc", process, "cmdline").read_bytes())  # one that waits to be buried has none
+    except OSError:
+        return False
 
 
 def test_a_full_disk_is_one_sentence(folder, monkeypatch):
