@@ -360,7 +360,8 @@ def test_the_list_names_everything(folder):
 
 
 def defusion(*args: str, plugins: str = "", **options):
-    path = os.pathsep.join(str(FIXTURES / name) for name in plugins.split())
+    folders = [*(str(FIXTURES / name) for name in plugins.split()), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, folders))
     env = {**os.environ, "PYTHONPATH": path, "COLUMNS": "160"}
     command = [sys.executable, "-m", "defusion_cli", "degrade", *args]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)

@@ -109,6 +109,27 @@ def test_a_loader_process_that_dies_ends_the_run_with_its_reason(tmp_path, photo
 
 @linux
 @pytest.mark.slow
+def test_a_rank_that_dies_ends_the_run_with_its_reason(tmp_path, photos, tokenizer):  # noqa: F811
+    run = _start(tmp_path, photos, tokenizer, "--set", "workers=0", "--gpus", "2")
+    try:
+        _wait_for_checkpoint(tmp_path, run)
+        (torchrun,) = _children(run.pid)
+        ranks = _children(torchrun)
+        dead = max(ranks)
+        os.kill(dead, signal.SIGKILL)
+        start = time.monotonic()
+        _, said = run.communicate(timeout=120)
+        assert time.monotonic() - start < 30
+        assert run.returncode == 1
+        assert "Training stopped: one of its processes failed." in said and f"(pid: {dead})" in said
+        assert not any(Path("/proc", str(rank)).exists() for rank in ranks)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+@linux
+@pytest.mark.slow
 def test_a_rank_that_dies_is_started_again_and_sigterm_ends_all(tmp_path, photos, tokenizer):  # noqa: F811
     run = _start(tmp_path, photos, tokenizer, "--set", "workers=0", "--gpus", "2", "--max-restarts", "1")
     try:
