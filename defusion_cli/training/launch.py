@@ -85,7 +85,7 @@ def launch(cluster: Cluster, arguments: Sequence[str] | None = None) -> None:
     if torch.cuda.is_available() and cluster.gpus > visible:
         raise UsageError("There are fewer GPUs than asked for.", found=str(visible), fix=f"--gpus {visible}")
     # A store of its own for every start. torchrun would share one among all, and processes that are started again would
-    # find in it where the dead ones listened: in seven of twelve tries gloo waited there for its whole timeout.
+    # find in it where the dead ones listened, and gloo would wait for those.
     environment = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **os.environ}
     if not torch.cuda.is_available():
         # torchrun would give every process one thread; share the cores instead.
