@@ -29,10 +29,15 @@ lint: $(VENV)/.tested ## Style, docstrings and import contracts.
 type: $(VENV)/.tested ## Static types.
 	$(BIN)/mypy
 
-bench: $(VENV)/.benched ## Speed beside other libraries, start-up, memory and training, into docs/speed.md.
+bench: $(VENV)/.benched ## Speed beside other libraries, start-up, restoring, memory and training, into docs/speed.md.
 	$(BIN)/python tests/benchmarks/bench_synthesis.py --json docs/speed-synthesis.json --markdown docs/speed.md
 	$(BIN)/python tests/benchmarks/bench_startup.py --json docs/speed-startup.json --markdown docs/speed.md
-	$(BIN)/python tests/benchmarks/bench_memory.py --json docs/speed-memory.json --markdown docs/speed.md
+	$(BIN)/python tests/benchmarks/bench_restore.py --json docs/speed-restore.json --markdown docs/speed.md
+	$(BIN)/python tests/benchmarks/bench_denoise.py --json docs/speed-denoise.json --markdown docs/speed.md
+	for command in degrade restore score; do \
+		$(BIN)/python tests/benchmarks/bench_memory.py $$command --json docs/speed-memory-$$command.json \
+			--markdown docs/speed.md; \
+	done
 	$(BIN)/python tests/benchmarks/bench_training.py --json docs/speed-training.json --markdown docs/speed.md
 	$(BIN)/python tests/benchmarks/bench_processes.py --json docs/speed-processes.json --markdown docs/speed.md
 	$(BIN)/python tests/benchmarks/bench_loader.py --json docs/speed-loader.json --markdown docs/speed.md

@@ -185,11 +185,14 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
 
     pair = [read_pixels(path) for path in example or ()]
 
-    from defusion_cli.restore.instruction import Instruction, Instructor
-    from defusion_cli.restore.model import choose_device, load_pipeline, load_recogniser
+    from defusion_cli.restore.light import light_diffusers
 
-    recogniser = load_recogniser(model, choose_device(device)) if ids == [AUTO] else None
-    pipeline = load_pipeline(model, choose_device(device))
+    with light_diffusers():
+        from defusion_cli.restore.instruction import Instruction, Instructor
+        from defusion_cli.restore.model import choose_device, load_pipeline, load_recogniser
+
+        recogniser = load_recogniser(model, choose_device(device)) if ids == [AUTO] else None
+        pipeline = load_pipeline(model, choose_device(device))
     instructor = Instructor(pipeline, installed_plugins())
     if ids and not recogniser:
         return _Task(pipeline, instructor, instructor.by_parts(ids))

@@ -21,6 +21,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors import safe_open
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet
 from defusion_cli.errors import DataError, UsageError
@@ -244,13 +245,15 @@ def _load_module(kind: Any, folder: Path, check: Any) -> nn.Module:
             fix="save the model again with save_pretrained(…, safe_serialization=True)" if pickles else None,
         )
     try:
-        with torch.device("meta"):
-            shapes = {name: tensor.shape for name, tensor in kind.from_config(settings).state_dict().items()}
+        with torch.device("meta"), _NoDrawing():
+            module = kind.from_config(settings)
+        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
         _check_header(weights, shapes)
         check(settings)
-        module = kind.from_config(settings)
+        if set(shapes) < {name for name, _ in (*module.named_parameters(), *module.named_buffers())}:
+            module = kind.from_config(settings)  # with buffers that are made, not saved
         with safe_open(weights, "pt") as file:
-            module.load_state_dict({name: file.get_tensor(name) for name in shapes})
+            module.load_state_dict({name: file.get_tensor(name).clone() for name in shapes}, assign=True)
     except DataError:
         raise
     except Exception as error:  # constructors and the reader refuse nonsense in many ways
@@ -259,6 +262,16 @@ def _load_module(kind: Any, folder: Path, check: Any) -> nn.Module:
             f"The model in {folder} cannot be loaded.", found=f"{type(error).__name__}: {reason}"
         ) from error
     return module.float().eval().requires_grad_(False)
+
+
+class _NoDrawing(TorchFunctionMode):
+    """Leaves out random initial values: on "meta" there are none, yet drawing them imports SymPy and more, 0.3 s."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function.__name__.endswith(("normal_", "uniform_")):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def _numbers(value: object) -> list[int]:

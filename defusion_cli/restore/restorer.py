@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.canvas import Canvas
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.restore.instruction import Instruction
@@ -46,6 +47,8 @@ class Restorer:
         self._pipeline, self.instruction, self._steps, self._seed = pipeline, instruction, steps, seed
         self._tile, self._reduction, self._on_progress, self._say = tile, reduction, on_progress, say
         self._used, self._shrunk = 0, False
+        if pipeline.device.type == "cpu":
+            keep_freed_memory()
 
     def __call__(self, canvas: Canvas) -> Remark:
         """Restore the canvas; the remark holds the scales that were worked at."""

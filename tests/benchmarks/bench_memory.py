@@ -1,6 +1,7 @@
-"""Peak memory of `defusion degrade` against the number of pictures in the folder: it should be flat.
+"""Peak memory of a command against the number of pictures in the folder, or their size: it should be flat.
 
-    python tests/benchmarks/bench_memory.py --counts 10 1000 20000 --markdown docs/speed.md
+    python tests/benchmarks/bench_memory.py degrade --counts 10 1000 20000 --markdown docs/speed.md
+    python tests/benchmarks/bench_memory.py restore --sides 512 1024 2048 4096
 
 The folder holds one photograph under many names (hard links). Every run is a process of its own; what is told is its
 peak resident memory, of the largest of its processes.
@@ -21,7 +22,13 @@ import cv2
 from skimage import data
 
 LIMIT = 1.2
-"""The peak with most pictures over the peak with fewest."""
+"""The peak of the largest run over that of the smallest."""
+
+OPTIONS = {
+    "degrade": ("{pictures}", "{out}", "--plugin", "rain"),
+    "restore": ("{pictures}", "{out}", "--degradation", "noise", "--device", "cpu"),
+    "score": ("{pictures}", "{pictures}", "--metrics", "psnr,ssim", "--device", "cpu", "--json"),
+}
 
 
 def fill_folder(folder: Path, count: int, side_px: int) -> None:
@@ -35,47 +42,50 @@ def fill_folder(folder: Path, count: int, side_px: int) -> None:
         os.link(first, folder / f"{number}.jpg")
 
 
-def peak_megabytes(count: int, side_px: int, plugin: str) -> dict[str, float]:
+def peak_megabytes(command: str, count: int, side_px: int) -> dict[str, float]:
     """Peak resident memory of one run over `count` pictures, and how long it took."""
     with tempfile.TemporaryDirectory() as scratch:
         pictures, out = Path(scratch) / "in", Path(scratch) / "out"
         fill_folder(pictures, count, side_px)
-        command = [sys.executable, "-m", "defusion_cli", "degrade", "--plugin", plugin, str(pictures), str(out)]
+        options = [option.format(pictures=pictures, out=out) for option in OPTIONS[command]]
         start = time.perf_counter()
-        process = Popen(command, stdout=DEVNULL, stderr=DEVNULL)
+        process = Popen([sys.executable, "-m", "defusion_cli", command, *options], stdout=DEVNULL, stderr=DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-        made = sum(path.suffix in (".jpg", ".png") for path in out.iterdir())
+            raise RuntimeError(f"defusion {command} {' '.join(options)} ended with {process.returncode}")
+        made = sum(path.suffix in (".jpg", ".png") for path in out.iterdir()) if out.exists() else count
         if made != count:
             raise RuntimeError(f"{made} pictures instead of {count}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return {"pictures": count, "peak_mb": usage.ru_maxrss * unit / 1e6, "seconds": time.perf_counter() - start}
+    peak = usage.ru_maxrss * unit / 1e6
+    return {"pictures": count, "side_px": side_px, "peak_mb": peak, "seconds": time.perf_counter() - start}
 
 
-def table(rows: list[dict[str, float]], side_px: int) -> str:
+def table(rows: list[dict[str, float]]) -> str:
     """Markdown."""
-    lines = [f"| pictures of {side_px}×{side_px} | peak memory |", "|---|---|"]
-    return "\n".join(lines + [f"| {row['pictures']} | {row['peak_mb']:.0f} MB |" for row in rows])
+    lines = ["| pictures | of | peak memory |", "|---|---|---|"]
+    for row in rows:
+        lines.append(f"| {row['pictures']} | {row['side_px']}×{row['side_px']} | {row['peak_mb']:.0f} MB |")
+    return "\n".join(lines)
 
 
 def main() -> int:
-    """Print the table; exit with 1 if memory grows with the folder."""
+    """Print the table; exit with 1 if memory grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=sorted(OPTIONS), nargs="?", default="degrade")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 1000], help="pictures a run, default 10 1000")
-    parser.add_argument("--side", type=int, default=128, help="width and height of a picture in pixels, default 128")
-    parser.add_argument("--plugin", default="rain", help="degradation, default rain")
+    parser.add_argument("--sides", type=int, nargs="+", default=[128], help="their sides in pixels, default 128")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--markdown", type=Path, help="also add a section to this page")
     arguments = parser.parse_args()
-    rows = [peak_megabytes(count, arguments.side, arguments.plugin) for count in arguments.counts]
-    print(table(rows, arguments.side))
+    rows = [peak_megabytes(arguments.command, count, side) for side in arguments.sides for count in arguments.counts]
+    print(table(rows))
     if arguments.markdown:
         with arguments.markdown.open("a", encoding="utf-8") as page:
-            page.write(f"\n## Memory of `degrade`\n\n{table(rows, arguments.side)}\n")
+            page.write(f"\n## Memory of `{arguments.command}`\n\n{table(rows)}\n")
     if arguments.json:
-        document = {"version": 1, "side_px": arguments.side, "rows": rows}
+        document = {"version": 1, "command": arguments.command, "rows": rows}
         arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return int(rows[-1]["peak_mb"] > LIMIT * rows[0]["peak_mb"])
 

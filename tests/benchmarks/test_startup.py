@@ -15,5 +15,5 @@ def test_help_takes_no_longer_than_that_of_a_bare_program() -> None:
 
 @pytest.mark.slow
 def test_memory_of_degrade_does_not_grow_with_the_folder() -> None:
-    few, many = (peak_megabytes(count, 48, "jpeg")["peak_mb"] for count in (4, 400))
+    few, many = (peak_megabytes("degrade", count, 48)["peak_mb"] for count in (4, 400))
     assert many < MEMORY_LIMIT * few

@@ -1,0 +1,75 @@
+"""Starting fast: diffusers without what it brings along and restoring does not use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+_OPTIONAL = ("scipy", "torchvision", "transformers", "peft")
+"""Diffusers imports these if it finds them, for schedulers, loaders and models that are not ours."""
+
+_COMPILER = ("torch._dynamo", "torch.nn.attention.flex_attention")
+"""Diffusers takes decorators and names of types from these; they bring most of torch's compiler and SymPy along."""
+
+
+@contextmanager
+def light_diffusers() -> Iterator[None]:
+    """Import diffusers without optional packages and torch's compiler, and keep those away for as long as this lasts.
+
+    They are two thirds of the time that passes between ``import torch`` and a loaded model; docs/speed.md has the
+    figures. Afterwards all of them can be imported as ever, but diffusers goes on believing that the optional ones are
+    missing: this is for a command that ends soon. If diffusers or the compiler is there already, or a diffusers of
+    another version wants more than this offers, everything is as without it.
+    """
+    import torch
+
+    if "diffusers" in sys.modules or "torch._dynamo" in sys.modules:
+        yield
+        return
+    away: dict[str, Any] = {name: None for name in _OPTIONAL if name not in sys.modules}
+    away |= {name: _Blank(name) for name in _COMPILER if name not in sys.modules}
+    sys.modules.update(away)
+    vars(torch)["_dynamo"] = away["torch._dynamo"]  # else torch imports the true one at the first look
+
+    def bring_back() -> None:
+        for name in away:
+            sys.modules.pop(name, None)
+        vars(torch).pop("_dynamo", None)
+
+    try:
+        try:
+            import diffusers.models.unets.unet_2d_condition
+            import diffusers.pipelines.pipeline_utils  # noqa: F401
+        except (ImportError, RuntimeError, AttributeError, TypeError):
+            bring_back()
+            for name in [name for name in sys.modules if name.split(".")[0] == "diffusers"]:
+                del sys.modules[name]
+        yield
+    finally:
+        bring_back()
+
+
+class _Blank(ModuleType):
+    """A module of which every name is a class that no object belongs to, and that decorates by doing nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Nothing
+
+
+class _NothingType(type):
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return cls
+
+    def __call__(cls, function: Any = None, *_: Any, **__: Any) -> Any:
+        return (lambda given: given) if function is None else function
+
+
+class _Nothing(metaclass=_NothingType):
+    """See `_Blank`."""
