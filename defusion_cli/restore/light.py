@@ -35,9 +35,11 @@ def light_diffusers() -> Iterator[None]:
     vars(torch)["_dynamo"] = away["torch._dynamo"]  # else torch imports the true one at the first look
 
     def bring_back() -> None:
-        for name in away:
-            sys.modules.pop(name, None)
-        vars(torch).pop("_dynamo", None)
+        for name, stand_in in away.items():
+            if sys.modules.get(name, torch) is stand_in:
+                del sys.modules[name]
+        if vars(torch).get("_dynamo") is away["torch._dynamo"]:
+            del vars(torch)["_dynamo"]
 
     try:
         try:
