@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from defusion_cli.data.sources import PhotoSource, draw_photo
 from defusion_cli.images import read_pixels
-from defusion_cli.plugins import Image, apply_recipe, draw_recipe, physical_order
+from defusion_cli.plugins import Image, Recipe, apply_recipe, draw_recipe, draw_seed, physical_order
 from defusion_cli.plugins.compose import Plugins
 
 _BLOCK_PX = 8
@@ -41,6 +41,8 @@ class RecognitionConfig:
         Range of the factor by which a photograph is first reduced; hides the artefacts of its own compression.
     clean_share, mixture_share
         Shares of views without damage, and with two or three kinds of it.
+    severity
+        Range of the severity of each kind; what is fainter than its lower end is no reason to call anything present.
     soft_share, soft_px
         Share of views that are a little unsharp from the start, and the most they are (sigma of a Gaussian, pixels).
     grain_share, grain
@@ -52,13 +54,14 @@ class RecognitionConfig:
         Share of views whose crops do not begin where the blocks of JPEG do, as in pictures that were trimmed later.
     """
 
-    view_px: int = 288
+    view_px: int = 448
     crop_px: int = 128
     crops: int = 4
     views_per_photo: int = 4
     downscale: tuple[float, float] = (0.45, 0.95)
     clean_share: float = 0.15
-    mixture_share: float = 0.35
+    mixture_share: float = 0.4
+    severity: tuple[float, float] = (0.12, 1.0)
     soft_share: float = 0.4
     soft_px: float = 0.6
     grain_share: float = 0.3
@@ -103,7 +106,7 @@ class LabelledViews:
             view = np.ascontiguousarray(view[:, ::-1])
         damage = self._draw_damage(rng)
         view = self._as_taken(view, rng)
-        view = apply_recipe(view, draw_recipe(damage, self.plugins, rng), self.plugins)
+        view = apply_recipe(view, self._draw_recipe(damage, rng), self.plugins)
         view = self._as_saved(np.rint(view * np.float32(255)).astype(np.uint8), rng)
         crops = np.stack([self._crop(view, rng) for _ in range(config.crops)])
         whole = cv2.resize(view, (thumbnail_px, thumbnail_px), interpolation=cv2.INTER_AREA)
@@ -117,6 +120,11 @@ class LabelledViews:
         count = int(rng.integers(2, most + 1)) if mixed else 1
         damage = [self.ids[k] for k in rng.choice(len(self.ids), count, replace=False)]
         return physical_order(damage, self.plugins)
+
+    def _draw_recipe(self, damage: Sequence[str], rng: np.random.Generator) -> Recipe:
+        """Each kind of damage with a severity of its own."""
+        drawn = [draw_recipe([i], self.plugins, rng, rng.uniform(*self.config.severity)) for i in damage]
+        return Recipe(tuple(stage for recipe in drawn for stage in recipe.stages), draw_seed(rng))
 
     def _as_taken(self, view: Image, rng: np.random.Generator) -> Image:
         """`view` as a decent camera may have taken it."""

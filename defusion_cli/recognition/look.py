@@ -30,17 +30,19 @@ class Recognition:
     ----------
     probabilities
         Of each degradation that the recogniser knows, 0 … 1, the most probable one first.
-    threshold
-        From which on one is called present.
+    threshold, companion
+        From which on one is called present, and further ones beside it.
     """
 
     probabilities: tuple[tuple[str, float], ...]
     threshold: float = 0.5
+    companion: float = 0.5
 
     @property
     def present(self) -> tuple[str, ...]:
         """The degradations to remove, the most probable one first; empty for a clean photograph."""
-        return tuple(name for name, probability in self.probabilities if probability >= self.threshold)
+        least = self.companion if self.probabilities[0][1] >= self.threshold else self.threshold
+        return tuple(name for name, probability in self.probabilities if probability >= least)
 
     @property
     def best(self) -> str:
@@ -66,7 +68,7 @@ def recognise(network: DegradationRecogniser, photo: Photo) -> Recognition:
     logits = network(torch.from_numpy(vector)[None].to(network.device))[0]
     values = torch.sigmoid(logits).tolist()
     ranked = sorted(zip(network.ids, values, strict=True), key=lambda pair: -pair[1])
-    return Recognition(tuple(ranked), float(network.config["threshold"]))
+    return Recognition(tuple(ranked), float(network.config["threshold"]), float(network.config["companion"]))
 
 
 def cut_crops(photo: Photo, grid: int = _GRID) -> Pixels:

@@ -30,6 +30,9 @@ class DegradationRecogniser(ModelMixin, ConfigMixin):
         Share of the hidden activations that training leaves out.
     threshold
         Probability from which a degradation is called present, 0 … 1.
+    companion
+        The same for further ones once one is present, not above `threshold`: a photograph that is known to be damaged
+        is more easily believed to be damaged twice.
     """
 
     config_name = "config.json"
@@ -39,9 +42,10 @@ class DegradationRecogniser(ModelMixin, ConfigMixin):
         self,
         ids: tuple[str, ...] = (),
         features: int = FEATURES,
-        hidden: tuple[int, ...] = (256, 128),
+        hidden: tuple[int, ...] = (160, 96),
         dropout: float = 0.3,
-        threshold: float = 0.5,
+        threshold: float = 0.4,
+        companion: float = 0.25,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))

@@ -313,8 +313,9 @@ def _check_recogniser(settings: Mapping[str, Any]) -> None:
         raise ValueError("ids must be different names of degradations")
     if settings.get("features") != FEATURES:
         raise ValueError(f"features must be {FEATURES}")
-    if not 0 < float(settings.get("threshold", 0.5)) < 1:
-        raise ValueError("threshold must be in (0, 1)")
+    threshold, companion = float(settings.get("threshold", 0.4)), float(settings.get("companion", 0.25))
+    if not 0 < companion <= threshold < 1:
+        raise ValueError("threshold and companion must be in (0, 1), companion not above threshold")
 
 
 def _load_scheduler(folder: Path) -> DDIMScheduler:

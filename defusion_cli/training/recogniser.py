@@ -28,8 +28,8 @@ from defusion_cli.training.log import RunLog
 from defusion_cli.training.recogniser_check import Check, check_recogniser
 from defusion_cli.training.recogniser_config import RecogniserRecipe
 
-_OF_THE_FIT = {"hidden", "dropout", "threshold", "shards", "epochs", "batch", "lr", "weight_decay", "jitter"}
-_MAY_CHANGE = _OF_THE_FIT | {"check_photos"}
+_OF_THE_FIT = {"hidden", "dropout", "shards", "epochs", "batch", "lr", "weight_decay", "jitter"}
+_MAY_CHANGE = _OF_THE_FIT | {"threshold", "companion", "check_photos"}
 """Settings that may differ when a run goes on: the finished shards do not depend on them."""
 
 
@@ -129,6 +129,7 @@ def fit(
         hidden=recipe.hidden,
         dropout=recipe.dropout,
         threshold=recipe.threshold,
+        companion=recipe.companion,
     )
     network.standardise(features)
     network.train()

@@ -14,7 +14,7 @@ class RecogniserRecipe:
 
     Attributes
     ----------
-    hidden, dropout, threshold
+    hidden, dropout, threshold, companion
         See `defusion_cli.recognition.DegradationRecogniser`.
     shards, photos
         The views are drawn and described in so many shards of so many photographs each, kept as they are finished.
@@ -30,16 +30,17 @@ class RecogniserRecipe:
         How views are drawn.
     """
 
-    hidden: tuple[int, ...] = (256, 128)
+    hidden: tuple[int, ...] = (160, 96)
     dropout: float = 0.5
-    threshold: float = 0.5
-    shards: int = 240
+    threshold: float = 0.4
+    companion: float = 0.25
+    shards: int = 190
     photos: int = 16
-    epochs: int = 30
+    epochs: int = 20
     batch: int = 128
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    jitter: float = 0.1
+    lr: float = 2e-3
+    weight_decay: float = 0.3
+    jitter: float = 0.2
     check_photos: int = 24
     samples: RecognitionConfig = field(default_factory=RecognitionConfig)
 
@@ -51,6 +52,7 @@ class RecogniserRecipe:
             ("photos", self.photos >= 1, "1 or more"),
             ("lr", self.lr > 0, "above 0"),
             ("threshold", 0 < self.threshold < 1, "above 0, below 1"),
+            ("companion", 0 < self.companion <= self.threshold, f"above 0, at most the threshold ({self.threshold})"),
             ("epochs", self.epochs >= 1, "1 or more"),
             ("batch", self.batch >= 1, "1 or more"),
             ("samples.crop_px", samples.crop_px >= 64 and samples.crop_px % 64 == 0, "a multiple of 64"),

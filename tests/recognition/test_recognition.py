@@ -66,6 +66,12 @@ def test_a_recognition_in_words() -> None:
     assert (clean.present, str(clean)) == ((), "")
 
 
+def test_a_second_damage_is_believed_more_easily() -> None:
+    values = (("rain", 0.45), ("noise", 0.3), ("haze", 0.2))
+    assert Recognition(values, threshold=0.4, companion=0.25).present == ("rain", "noise")
+    assert Recognition(values, threshold=0.5, companion=0.25).present == ()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
     """The folder of a finished training run."""
