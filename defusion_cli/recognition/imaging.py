@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,8 +43,8 @@ def _blur_shape(grey: Array) -> Array:
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         mean = np.add.reduceat(values, starts) / counts
         parts += [mean, np.minimum.reduceat(values, starts) - mean, np.maximum.reduceat(values, starts) - mean]
-    profile = np.bincount(rings, np.log(power + 1e-3).mean(0).ravel(), _PROFILE + 1)[:_PROFILE]
-    profile /= np.maximum(np.bincount(rings, minlength=_PROFILE + 1)[:_PROFILE], 1)
+    sums = np.bincount(rings, np.log(power + 1e-3).mean(0).ravel(), _PROFILE + 1)[:_PROFILE]
+    profile = sums / np.maximum(np.bincount(rings, minlength=_PROFILE + 1)[:_PROFILE], 1)
     return np.concatenate([*parts, profile, np.diff(profile, 2)])
 
 
@@ -121,7 +122,8 @@ def _sharpness(grey: Array) -> Array:
 
     Drops are out of focus where the scene around them is sharp; a blurred photograph is soft everywhere.
     """
-    parts, energies, plane = [], [], grey
+    parts: list[Any] = []
+    energies, plane = [], grey
     for _ in range(4):
         coarse = block_mean(plane, 2)
         energies.append(block_mean(plane * plane, 2) - coarse * coarse)
@@ -131,8 +133,8 @@ def _sharpness(grey: Array) -> Array:
         for scale, energy in enumerate(energies):
             means = block_mean(energy, side >> (scale + 1))
             logs.append(np.log(np.maximum(means, 0) + 1e-6) / 2)
-        for fine, coarse in ((0, 1), (0, 2), (1, 2), (1, 3)):
-            ratio = (logs[fine] - logs[coarse]).ravel()
+        for finer, coarser in ((0, 1), (0, 2), (1, 2), (1, 3)):
+            ratio = (logs[finer] - logs[coarser]).ravel()
             parts.append(quantiles(ratio, (0.05, 0.25, 0.5, 0.75, 0.95)))
             parts.append([ratio.std()])
     return np.concatenate(parts)

@@ -28,7 +28,7 @@ def describe_weather(crops: Array) -> Array:
     red, green, blue = cv2.split(stacked)
     palest = np.asarray(cv2.min(cv2.min(red, green), blue), np.uint8)
     darkest = np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
-    chroma = (darkest - palest).astype(np.float32) / 255
+    chroma = np.asarray((darkest - palest).astype(np.float32) / 255, np.float32)
     parts = [_things(palest, darkest, chroma), _streaks(palest), _veil(palest, chroma)]
     return np.concatenate(parts).astype(np.float32)
 
@@ -39,7 +39,7 @@ def _things(palest: Plane, darkest: Plane, chroma: Array) -> Array:
     Snow and drops of water lift all three channels, the more, the darker what lies behind; textures are as often dark
     as bright.
     """
-    parts = []
+    parts: list[Any] = []
     for size_px in _RADII_PX:
         if size_px == _RADII_PX[2]:  # large things are seen as well at half the resolution
             palest, darkest = (_half(plane) for plane in (palest, darkest))
@@ -80,7 +80,7 @@ def _streaks(palest: Plane) -> Array:
 
 def _veil(palest: Plane, chroma: Array) -> Array:
     """The dark channel at two sizes: how it is spread, and how colour and contrast fall where it rises."""
-    parts = []
+    parts: list[Any] = []
     grey = palest.astype(np.float32) / 255
     for side in (7, 15):
         dark = cv2.erode(palest, np.ones((side, side), np.uint8)).astype(np.float32) / 255
@@ -101,8 +101,8 @@ def _line(slant_deg: int) -> Plane:
     middle = _STREAK_PX // 2
     line = np.zeros((_STREAK_PX, _STREAK_PX), np.uint8)
     dx, dy = middle * np.sin(np.deg2rad(slant_deg)), middle * np.cos(np.deg2rad(slant_deg))
-    ends = [(round(middle + sign * dx), round(middle + sign * dy)) for sign in (-1, 1)]
-    return np.asarray(cv2.line(line, *ends, 1), np.uint8)
+    first, last = ((round(middle + sign * dx), round(middle + sign * dy)) for sign in (-1, 1))
+    return np.asarray(cv2.line(line, first, last, 1), np.uint8)
 
 
 def _half(plane: NDArray[Any]) -> NDArray[Any]:
