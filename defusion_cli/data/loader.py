@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.data.synthesis import View, ViewMaker
-from defusion_cli.data.workers import no_seed, start_worker, watched
+from defusion_cli.data.workers import no_seed, start_worker
 
 
 class Batch(NamedTuple):
@@ -96,7 +96,7 @@ def view_batches(
         # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.
         multiprocessing_context="spawn" if workers else None,
     )
-    yield from watched(loader)
+    yield from loader
 
 
 def _collate(items: Sequence[tuple[int, View]]) -> Batch:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from defusion_cli.errors import DefusionError
-
-T = TypeVar("T")
 
 
 def start_worker(number: int) -> None:
@@ -26,16 +24,20 @@ def no_seed() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def watched(loader: Iterable[T]) -> Iterator[T]:
-    """What the loader yields.
+@contextmanager
+def deaths_explained() -> Iterator[None]:
+    """Around everything that is done while a loader is at work.
+
+    torch tells that a process of a loader died from a signal handler: wherever the training is, not only where it asks
+    for the next batch.
 
     Raises
     ------
     DefusionError
-        If one of its processes dies. torch notices within seconds.
+        If one dies. torch notices within seconds.
     """
     try:
-        yield from loader
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

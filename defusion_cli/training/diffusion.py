@@ -24,6 +24,7 @@ from defusion_cli.console import Bar, progress
 from defusion_cli.data.loader import Batch, view_batches
 from defusion_cli.data.sources import PhotoSource
 from defusion_cli.data.synthesis import ViewMaker
+from defusion_cli.data.workers import deaths_explained
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.pipeline import DefusionPipeline, use_bfloat16
 from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler, precondition
@@ -300,7 +301,7 @@ def train_diffusion(config: DiffusionConfig, run: DiffusionRun, rank: Rank) -> P
     with progress("Training", config.steps, "steps", done=training.step) as bar:
         if training.init_report and not checkpoint:
             bar.note(f"weights from {run.init_from}: {training.init_report}")
-        with patient_interrupt(patient_on_sigterm=True) as stop:
+        with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained():
             _loop(training, run, bar, stop)
     return export(training.pipeline(), run.out / "model") if rank.is_main else None
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from defusion_cli.data.workers import no_seed, start_worker, watched
+from defusion_cli.data.workers import no_seed, start_worker
 from defusion_cli.ground import draw_instruction, natural_pool
 from defusion_cli.plugins.compose import Plugins
 
@@ -111,4 +111,4 @@ def instruction_batches(
         generator=no_seed(),
         prefetch_factor=4 if workers else None,
     )
-    yield from watched(loader)
+    yield from loader

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from defusion_cli.console import note, progress
+from defusion_cli.data.workers import deaths_explained
 from defusion_cli.errors import DataError
 from defusion_cli.files import staged_folder, write_atomically
 from defusion_cli.interrupt import Stop, patient_interrupt
@@ -87,7 +88,7 @@ def train_tokenizer(
         note(f"going on from step {training.step}")
     elif run.init_from is not None:
         _start_from(training.tokenizer, run.init_from)
-    with patient_interrupt(patient_on_sigterm=True) as stop:
+    with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained():
         _train(training, run, stop)
     if not rank.is_main:
         return None

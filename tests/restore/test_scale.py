@@ -95,4 +95,4 @@ def test_large_rain_is_seen_on_a_smaller_picture_and_grain_in_the_pixels() -> No
     grain = np.random.default_rng(0).normal(0, 25 / 255, rainy[1].shape)
     noisy = np.clip(rainy[1] + grain, 0, 1).astype(np.float32)
     first, second = plan_passes(pipeline, ArrayPhoto(noisy), instructor.by_parts(["rain", "noise"]))
-    assert (first.reduction, second.reduction) == (1, found.reduction)
+    assert first.reduction == 1 and second.reduction in (2, 4)
