@@ -65,10 +65,12 @@ def note(text: str) -> None:
 def print_json(kind: str, payload: Mapping[str, Any], version: int = 1) -> None:
     """One JSON object on stdout: ``{"kind": kind, "version": version, **payload}``.
 
-    Raise `version` when a key changes its meaning or goes away. Numbers that JSON cannot hold become null.
+    Raise `version` when a key changes its meaning or goes away. Numbers that JSON cannot hold become null. A value that
+    is an iterator becomes a list that is never in memory as a whole.
     """
-    text = json.dumps(_finite({"kind": kind, "version": version, **payload}), indent=2, ensure_ascii=False)
-    result(text)
+    if speaks():
+        sys.stdout.writelines(_json_pieces({"kind": kind, "version": version, **payload}))
+        sys.stdout.flush()
 
 
 def show(renderable: RenderableType) -> None:
@@ -208,6 +210,31 @@ def _console(stream: Any) -> Console:
     # Rich cuts tables to 80 columns where there is no terminal; a file or pipe has room.
     width = None if stream.isatty() or "COLUMNS" in os.environ else 160
     return Console(file=stream, width=width, highlight=False, markup=False)
+
+
+def _json_pieces(document: Mapping[str, Any]) -> Iterator[str]:
+    comma = ""
+    for key, value in document.items():
+        yield f"{comma or '{'}\n  {json.dumps(key)}: "
+        if isinstance(value, Iterator):
+            yield from _list_pieces(value)
+        else:
+            yield _json(value, indent=2)
+        comma = ","
+    yield "\n}\n"
+
+
+def _list_pieces(items: Iterator[Any]) -> Iterator[str]:
+    comma = ""
+    for item in items:
+        yield f"{comma or '['}\n    {_json(item, indent=4)}"
+        comma = ","
+    yield "\n  ]" if comma else "[]"
+
+
+def _json(value: Any, indent: int) -> str:
+    # Line ends inside of strings are escaped: every one that is there separates lines.
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False).replace("\n", "\n" + indent * " ")
 
 
 def _finite(value: Any) -> Any:

@@ -94,10 +94,15 @@ def remove_leftovers(folder: Path, older_than_s: float = 3600.0) -> None:
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    """Paths relative to `folder`, sorted, of all files below it with one of `suffixes` (lower case, with dot).
+    """As `list_names`, as paths relative to `folder`."""
+    return [Path(name) for name in list_names(folder, suffixes)]
 
-    Hidden and temporary files and folders are left out; links to folders are not followed, so that a loop of
-    links ends.
+
+def list_names(folder: Path, suffixes: Iterable[str]) -> list[str]:
+    """Sorted names of all files below `folder` with one of `suffixes` (lower case, with dot), "/" between folders.
+
+    Hidden and temporary files and folders are left out; links to folders are not followed, so that a loop of links
+    ends. Strings take a quarter of the memory of paths.
 
     Raises
     ------
@@ -111,10 +116,14 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror}.", fix=f"chmod u+rx {error.filename}")
 
-    wanted, found = frozenset(suffixes), []
+    wanted = frozenset(suffixes)
+    found: list[str] = []
     for root, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        place = Path(root).relative_to(folder).as_posix()
+        before = "" if place == "." else f"{place}/"
         for name in names:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in wanted:
-                found.append(Path(root, name).relative_to(folder))
-    return sorted(found, key=lambda path: path.as_posix())
+                found.append(before + name)
+    found.sort()
+    return found

@@ -21,7 +21,7 @@ from defusion_cli import image_decode, image_encode
 from defusion_cli.canvas import Canvas, Samples, Tags, quantise
 from defusion_cli.canvas import Pixels as Pixels
 from defusion_cli.errors import DataError, DefusionError
-from defusion_cli.files import list_files, write_atomically
+from defusion_cli.files import list_files, list_names, write_atomically
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP", ".bmp": "BMP",
@@ -64,6 +64,11 @@ class Picture:
 def list_images(folder: Path) -> list[Path]:
     """Paths relative to `folder`, sorted, of all pictures below it; hidden and temporary files are left out."""
     return list_files(folder, FORMATS)
+
+
+def list_image_names(folder: Path) -> list[str]:
+    """As `list_images`, as strings with forward slashes: for folders of very many pictures."""
+    return list_names(folder, FORMATS)
 
 
 def read_image(path: Path) -> Picture:

@@ -39,6 +39,16 @@ def test_json_is_versioned_and_holds_no_nan(capsys):
     assert value == {"kind": "kind-of-thing", "version": 3, "x": [1.5, None], "y": {"z": None}}
 
 
+def test_json_of_iterators(capsys):
+    items = [{"a": [1, float("nan")], "b": "two\nlines\u2028"}, {"a": []}]
+    console.print_json("k", {"none": iter(()), "some": iter(items), "rest": {"x": items}})
+    streamed = capsys.readouterr().out
+    console.print_json("k", {"none": [], "some": items, "rest": {"x": items}})
+    assert streamed == capsys.readouterr().out
+    expected = {"kind": "k", "version": 1, "none": [], "some": items, "rest": {"x": items}}
+    assert streamed == json.dumps(expected, indent=2, ensure_ascii=False).replace("NaN", "null") + "\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.44, "0.4 s"), (12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],

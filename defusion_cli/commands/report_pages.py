@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from defusion_cli.scoring.pairs import Pair
     from defusion_cli.scoring.protocols import Protocol
     from defusion_cli.scoring.report import Figure, Report
-    from defusion_cli.scoring.run import Row
+    from defusion_cli.scoring.rows import Row
 
 _METRICS = "psnr,ssim"
 _LABELS = {"before": "damaged", "after": "restored", "true": "true"}
@@ -161,12 +161,12 @@ def _finder(reference: Path) -> Callable[[Path], Path | None]:
     by_path: dict[str, Path] = {}
     by_name: dict[str, list[Path]] = {}
     for name in list_images(reference):
-        by_path[stem_key(name)] = reference / name
+        by_path[stem_key(name.as_posix())] = reference / name
         by_name.setdefault(name.stem, []).append(reference / name)
 
     def find(name: Path) -> Path | None:
         alike = by_name.get(name.stem, [])
-        return by_path.get(stem_key(name)) or (alike[0] if len(alike) == 1 else None)
+        return by_path.get(stem_key(name.as_posix())) or (alike[0] if len(alike) == 1 else None)
 
     return find
 

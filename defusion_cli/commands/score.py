@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from defusion_cli.scoring.pairs import Pairing
     from defusion_cli.scoring.protocols import Protocol
     from defusion_cli.scoring.report import Figure, Report
-    from defusion_cli.scoring.run import Row
+    from defusion_cli.scoring.rows import Row, Rows
     from defusion_cli.scoring.sets import SetScorer
 
 _STYLES = ("table", "markdown", "latex")
@@ -154,13 +155,13 @@ def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, de
             figure = summarise(metric, rows)
         figures.append(figure)
     report = Report(
-        protocol, tuple(figures), tuple(rows), pairing.orphans, pairing.unused, pairing.rule, place, tuple(warnings)
+        protocol, tuple(figures), rows, pairing.orphans, pairing.unused, pairing.rule, place, tuple(warnings)
     )
     _comment(report, time.monotonic() - start)
     return report
 
 
-def _score_set(rows: list[Row], scorer: SetScorer) -> tuple[Figure, str | None]:
+def _score_set(rows: Rows, scorer: SetScorer) -> tuple[Figure, str | None]:
     from defusion_cli.scoring import sets
     from defusion_cli.scoring.fid import small_sample_warning
     from defusion_cli.scoring.report import summarise_set
@@ -184,16 +185,18 @@ def _comment(report: Report, seconds: float) -> None:
         console.note(f"{orphan}: not scored")
     if report.unused:
         console.note(f"{_pictures(report.unused)} of REF not compared with anything")
-    notes: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
     for row in report.rows:
+        counts.update(row.notes)
         for note in row.notes:
-            notes.setdefault(note, []).append(row.pair.name)
-    for note, names in notes.items():
-        console.note(f"{_pictures(len(names))} ({names[0]}{', …' if len(names) > 1 else ''}): {note}")
+            first.setdefault(note, row.pair.name)
+    for note, count in counts.items():
+        console.note(f"{_pictures(count)} ({first[note]}{', …' if count > 1 else ''}): {note}")
     for warning in report.warnings:
         console.note(f"warning: {warning}")
-    counts = {"scored": len(report.rows) - report.failed, "failed": report.failed, "unpaired": len(report.orphans)}
-    console.summary(counts, seconds)
+    done = {"scored": len(report.rows) - report.failed, "failed": report.failed, "unpaired": len(report.orphans)}
+    console.summary(done, seconds)
 
 
 def _print(report: Report, json: bool, style: str, tasks: Sequence[str]) -> None:
@@ -241,8 +244,9 @@ def _show_table(heads: list[str], cells: list[list[str]], caption: str) -> None:
 
 
 def _write_csv(path: Path, report: Report) -> None:
-    from defusion_cli.files import write_atomically
-    from defusion_cli.scoring.report import as_csv
+    from defusion_cli.files import staged
+    from defusion_cli.scoring.report import csv_lines
 
-    write_atomically(path, as_csv(report).encode())
+    with staged(path) as file:
+        file.writelines(line.encode() for line in csv_lines(report))
     console.note(f"{path} written")

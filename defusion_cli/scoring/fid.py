@@ -65,7 +65,7 @@ class Inception:
         self._network = engine.make_metric("fid", device).net.model
         self._weights = _digest_of_weights(self._network)
 
-    def statistics(self, files: Sequence[Path], cached: bool, watch: Callable[[], None]) -> Statistics:
+    def statistics(self, files: Sequence[str | Path], cached: bool, watch: Callable[[], None]) -> Statistics:
         """Statistics of `files`, in one pass and with memory for eight pictures and the sums.
 
         Parameters
@@ -96,7 +96,7 @@ class Inception:
             _write_cache(place, found)
         return found
 
-    def _measure(self, files: Sequence[Path], watch: Callable[[], None]) -> Statistics:
+    def _measure(self, files: Sequence[str | Path], watch: Callable[[], None]) -> Statistics:
         total: Any = 0.0
         squares: Any = 0.0
         shift = None
@@ -113,7 +113,7 @@ class Inception:
         covariance = (squares - np.outer(total, total) / count) / (count - 1)
         return Statistics(shift + total / count, covariance, count)
 
-    def _features(self, files: Sequence[Path]) -> NDArray[np.float64]:
+    def _features(self, files: Sequence[str | Path]) -> NDArray[np.float64]:
         import torch
         from pyiqa.archs.fid_arch import ResizeDataset
 
@@ -130,10 +130,12 @@ class Inception:
         wide: NDArray[np.float64] = features.reshape(len(files), -1).cpu().numpy().astype(np.float64)
         return wide
 
-    def _key(self, files: Sequence[Path]) -> str:
-        contents = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
-        parts = [str(_CACHE_VERSION), self.mode, self._weights, *contents]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    def _key(self, files: Sequence[str | Path]) -> str:
+        contents = sorted(hashlib.sha256(Path(file).read_bytes()).digest() for file in files)
+        key = hashlib.sha256("\n".join([str(_CACHE_VERSION), self.mode, self._weights]).encode())
+        for content in contents:
+            key.update(b"\n" + content.hex().encode())
+        return key.hexdigest()
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:

@@ -17,7 +17,7 @@ from defusion_cli.files import write_atomically
 from defusion_cli.images import read_pixels, to_uint8, write_image
 from defusion_cli.scoring.metrics import Metric
 from defusion_cli.scoring.report import Report
-from defusion_cli.scoring.run import Row
+from defusion_cli.scoring.rows import Row
 
 _EXTREMES = 5
 _CELL_PX, _GAP_PX, _TITLE_PX = 320, 8, 22
@@ -37,14 +37,11 @@ def draw_gains(report: Report, folder: Path) -> list[Path]:
         The files written; none if no pair has a gain.
     """
     metrics = [figure.metric for figure in report.figures if figure.metric.kind != "set"]
-    rows = [row for row in report.rows if row.baseline]
-    if not rows:
+    if not any(row.baseline for row in report.rows):
         return []
     scatter, sheet = folder / "gain.png", folder / "best-and-worst.png"
-    write_atomically(scatter, _scatter(rows, metrics))
-    ranked = sorted(rows, key=lambda row: gain(row, metrics[0]), reverse=True)
-    best = ranked[:_EXTREMES]
-    worst = [row for row in ranked[-_EXTREMES:] if row not in best]
+    write_atomically(scatter, _scatter(report.rows, metrics))
+    best, worst = _extremes(report.rows, metrics[0])
     labels = [f"best {index}" for index in range(1, len(best) + 1)]
     labels += [f"worst {index}" for index in range(len(worst), 0, -1)]
     write_image(sheet, _sheet(labels, [*best, *worst], metrics[0]))
@@ -53,8 +50,18 @@ def draw_gains(report: Report, folder: Path) -> list[Path]:
 
 def gain(row: Row, metric: Metric) -> float:
     """By how much the picture is better than its input; positive is better whatever the metric's direction."""
-    difference = row.scores[metric.name] - row.baseline[metric.name]
-    return -difference if metric.lower_better else difference
+    score, base = row.scores[metric.name], row.baseline[metric.name]
+    if score == base:  # two perfect pictures have infinite scores, and no gain
+        return 0.0
+    return base - score if metric.lower_better else score - base
+
+
+def _extremes(rows: Sequence[Row], metric: Metric) -> tuple[list[Row], list[Row]]:
+    """Those with the largest gains, and of the others those with the smallest; both from the larger gains down."""
+    places = [place for place, row in enumerate(rows) if row.baseline]
+    places.sort(key=lambda place: gain(rows[place], metric), reverse=True)
+    best, others = places[:_EXTREMES], places[_EXTREMES:]
+    return [rows[place] for place in best], [rows[place] for place in others[-_EXTREMES:]]
 
 
 def _scatter(rows: Sequence[Row], metrics: Sequence[Metric]) -> bytes:
@@ -67,11 +74,12 @@ def _scatter(rows: Sequence[Row], metrics: Sequence[Metric]) -> bytes:
     FigureCanvasAgg(figure)
     for index, metric in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), index + 1)
-        axes.scatter([row.baseline[metric.name] for row in rows], [gain(row, metric) for row in rows], s=14)
+        points = np.array([(row.baseline[metric.name], gain(row, metric)) for row in rows if row.baseline])
+        axes.scatter(points[:, 0], points[:, 1], s=14)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_xlabel(f"{metric.name} of the input")
         axes.set_ylabel(f"gain in {metric.name} (up is better)")
-        axes.set_title(f"N = {len(rows)}")
+        axes.set_title(f"N = {len(points)}")
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=120)
     return data.getvalue()

@@ -6,14 +6,15 @@ import csv
 import io
 import math
 import platform
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
 from defusion_cli.scoring.metrics import Metric
 from defusion_cli.scoring.protocols import Protocol
-from defusion_cli.scoring.run import Row
+from defusion_cli.scoring.rows import Row
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Report:
 
     protocol: Protocol
     figures: tuple[Figure, ...]
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     orphans: tuple[str, ...]
     unused: int
     rule: str
@@ -68,16 +69,19 @@ class Report:
         return 3 if self.failed or self.orphans else 0
 
 
-def summarise(metric: Metric, rows: Sequence[Row]) -> Figure:
+def summarise(metric: Metric, rows: Iterable[Row]) -> Figure:
     """The figure of a metric of pairs over all `rows` that have scores."""
-    good = [row for row in rows if metric.name in row.scores]
-    scores = [row.scores[metric.name] for row in good]
+    scores, baselines = array("d"), array("d")
+    for row in rows:
+        if metric.name in row.scores:
+            scores.append(row.scores[metric.name])
+            if row.baseline:
+                baselines.append(row.baseline[metric.name])
     mean, error = mean_and_error(scores)
-    if not good or metric.name not in good[0].baseline:
+    if not baselines:
         return Figure(metric, mean, error, len(scores))
     sign = -1 if metric.lower_better else 1
-    baselines = [row.baseline[metric.name] for row in good]
-    gains = [sign * (score - base) for score, base in zip(scores, baselines, strict=True)]
+    gains = array("d", (sign * (score - base) for score, base in zip(scores, baselines, strict=True)))
     return Figure(metric, mean, error, len(scores), mean_and_error(baselines)[0], *mean_and_error(gains))
 
 
@@ -156,12 +160,12 @@ def _escaped(text: str, by: dict[str, str]) -> str:
 
 
 def as_object(report: Report) -> dict[str, Any]:
-    """The whole report for JSON."""
+    """The whole report for JSON; "pairs" is an iterator, since there may be very many."""
     return {
         "protocol": asdict(report.protocol),
         "pairing": {"rule": report.rule, "orphans": list(report.orphans), "unused_references": report.unused},
         "metrics": {figure.metric.name: _figure_object(figure) for figure in report.figures},
-        "pairs": [_row_object(row) for row in report.rows],
+        "pairs": (_row_object(row) for row in report.rows),
         "failed": report.failed,
         "warnings": list(report.warnings),
         "device": report.device,
@@ -197,18 +201,21 @@ def _row_object(row: Row) -> dict[str, Any]:
     return found
 
 
-def as_csv(report: Report) -> str:
+def csv_lines(report: Report) -> Iterator[str]:
     """One line a pair: name, scores, scores of the input, problem."""
     names = [figure.metric.name for figure in report.figures if figure.metric.kind != "set"]
     based = any(row.baseline for row in report.rows)
     heads = ["name", *names, *(f"{name}_baseline" for name in names if based), "problem"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
+    yield _csv_line(heads)
     for row in report.rows:
         bases = [row.baseline.get(name, "") for name in names] if based else []
         problem = row.problem.failed if row.problem else ""
-        writer.writerow([row.pair.name, *(row.scores.get(name, "") for name in names), *bases, problem])
+        yield _csv_line([row.pair.name, *(row.scores.get(name, "") for name in names), *bases, problem])
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from defusion_cli.scoring.alignment import align
 from defusion_cli.scoring.metrics import Metric
 from defusion_cli.scoring.pairs import Pair
 from defusion_cli.scoring.protocols import Protocol
+from defusion_cli.scoring.rows import Row, Rows
 
 _Image = NDArray[np.float32]
 
@@ -28,30 +29,7 @@ _GPU_BATCH_PX = 8_000_000
 """Pixels of one batch on a GPU; AlexNet's features of these take about 4 GB."""
 
 
-@dataclass
-class Row:
-    """What became of one pair.
-
-    Attributes
-    ----------
-    pair
-        The files.
-    scores, baseline
-        Values by metric; `baseline` those of the input, empty without one.
-    problem
-        Why there are none, or None.
-    notes
-        What a reader of the numbers should know about these files.
-    """
-
-    pair: Pair
-    scores: dict[str, float] = field(default_factory=dict)
-    baseline: dict[str, float] = field(default_factory=dict)
-    problem: DefusionError | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass
+@dataclass(slots=True)
 class _Loaded:
     row: Row
     out: _Image
@@ -61,7 +39,7 @@ class _Loaded:
 
 def score_pairs(
     pairs: Sequence[Pair], metrics: Sequence[Metric], protocol: Protocol, device: str, watch: Callable[[Row], None]
-) -> list[Row]:
+) -> Rows:
     """Scores of every pair, for all metrics but those of kind "set".
 
     Parameters
@@ -81,12 +59,12 @@ def score_pairs(
     """
     networks = {m.name: (engine.make_metric(m.name, device), m) for m in metrics if m.kind == "network"}
     pixels = [metric for metric in metrics if metric.kind == "pixels"]
-    rows = []
+    rows = Rows(pairs)
     for batch in _batches(_loaded(pairs, pixels, protocol), 1 if device == "cpu" else _GPU_BATCH_PX):
         for name, (network, metric) in networks.items():
             _run_network(name, network, metric, batch)
         for item in batch:
-            rows.append(item.row)
+            rows.add(item.row)
             watch(item.row)
     return rows
 
