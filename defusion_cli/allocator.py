@@ -1,4 +1,4 @@
-"""Keeping freed memory, so that every picture does not have to be given fresh pages by the kernel."""
+"""Keeping freed memory, so that the next picture need not wait for fresh pages of the kernel; and giving it back."""
 
 from __future__ import annotations
 
@@ -23,3 +23,15 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES))
+
+
+def give_memory_back() -> None:
+    """Hand all memory that this process has freed to the kernel, where the C library can.
+
+    What a thread has freed stays with that thread's part of the heap: after a picture of 200 megapixels was decoded by
+    Pillow, 0.8 GB, whatever `keep_freed_memory` allows.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return

@@ -18,6 +18,7 @@ from PIL import UnidentifiedImageError, features
 from PIL.Image import DecompressionBombError
 
 from defusion_cli import image_decode, image_encode
+from defusion_cli.allocator import give_memory_back
 from defusion_cli.canvas import Canvas, Samples, Tags, quantise
 from defusion_cli.canvas import Pixels as Pixels
 from defusion_cli.errors import DataError, DefusionError
@@ -102,9 +103,12 @@ def open_canvas(path: Path, scratch: Path | None = None) -> Canvas:
     """As `read_image`, for pictures of any size: the samples of a large one lie in a nameless file in `scratch`."""
     try:
         with open(path, "rb") as file:
-            return _decode(file, path, scratch)
+            canvas = _decode(file, path, scratch)
     except OSError as error:
         raise _unreadable(path, error) from None
+    if canvas.is_large:
+        give_memory_back()  # the decoder had the whole picture in memory
+    return canvas
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
@@ -225,6 +229,8 @@ def encode_canvas(file: BinaryIO, canvas: Canvas, path: Path, quality: int = 95)
             fix="name an output with the suffix .png or .tif",
         )
     image_encode.encode(file, samples, kind, canvas.tags, quality)
+    if canvas.is_large:
+        give_memory_back()
 
 
 def format_of(path: Path) -> str:

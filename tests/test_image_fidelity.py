@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import platform
 import struct
+import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -343,3 +345,35 @@ def _interlaced(samples: np.ndarray) -> bytes:
 def test_a_large_interlaced_png_is_read_at_once(tmp_path, everything_is_large):
     (tmp_path / "a.png").write_bytes(_interlaced(DEEP))
     np.testing.assert_array_equal(open_canvas(tmp_path / "a.png", tmp_path).samples, DEEP)
+
+
+_READ_IN_A_THREAD = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from defusion_cli.allocator import keep_freed_memory
+from defusion_cli.images import open_canvas
+
+
+def taken():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+path = Path(sys.argv[1])
+keep_freed_memory()
+before = taken()
+with ThreadPoolExecutor(1) as pool:
+    canvas = pool.submit(open_canvas, path, path.parent).result()
+    print(canvas.is_large, taken() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="where freed memory stays is told of the GNU C library")
+def test_what_a_large_picture_was_decoded_in_is_given_back(tmp_path):
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), np.zeros((7000, 8000, 3), np.uint8))  # 224 MB in Pillow
+    command = [sys.executable, "-c", _READ_IN_A_THREAD, str(path)]
+    large, taken_kb = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert large == "True" and int(taken_kb) < 60_000
