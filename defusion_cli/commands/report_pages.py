@@ -205,9 +205,8 @@ def _write(path: Path, page: Page, entries: Iterator[Entry], count: int) -> Path
 
 
 def _metric_columns(metric: Metric, gains: bool) -> list[Column]:
-    unit = "dB" if metric.name.startswith("psnr") else ""
     worst = "high" if metric.lower_better else "low"
-    column = Column(metric.name, metric.name, unit, metric.decimals, worst=worst, help=metric.definition)  # type: ignore[arg-type]
+    column = Column(metric.name, metric.name, metric.unit, metric.decimals, worst=worst, help=metric.definition)  # type: ignore[arg-type]
     if not gains:
         return [column]
     gain = replace(column, key=_gain_key(metric.name), title=f"{metric.name} gain", worst="low")

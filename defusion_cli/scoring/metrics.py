@@ -56,6 +56,11 @@ class Metric:
     fid_mode: FidMode | None = None
 
     @property
+    def unit(self) -> str:
+        """Unit of the numbers; empty for those without."""
+        return "dB" if self.name.startswith("psnr") else ""
+
+    @property
     def decimals(self) -> int:
         """Digits after the point that papers print."""
         if self.name.startswith("psnr") or "fid" in self.name:

@@ -77,8 +77,9 @@ def _scatter(rows: Sequence[Row], metrics: Sequence[Metric]) -> bytes:
         points = np.array([(row.baseline[metric.name], gain(row, metric)) for row in rows if row.baseline])
         axes.scatter(points[:, 0], points[:, 1], s=14)
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_xlabel(f"{metric.name} of the input")
-        axes.set_ylabel(f"gain in {metric.name} (up is better)")
+        unit = f" in {metric.unit}" if metric.unit else ""
+        axes.set_xlabel(f"{metric.name} of the input{unit}")
+        axes.set_ylabel(f"gain of {metric.name}{unit} (up is better)")
         axes.set_title(f"N = {len(points)}")
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=120)

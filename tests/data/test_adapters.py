@@ -169,7 +169,10 @@ def test_seed90_of_sidd_is_as_near_as_whole_scenes_come(root):
     for count in SIDD_SCENES:
         sums |= {each + count for each in sums}
     assert 16 not in sums and 15 in sums
-    assert any("no choice of whole scenes" in line for line in report.remarks)
+    assert any("288 and 32" in line and "no choice of whole scenes" in line for line in report.remarks)
+    official = check(root)[0]
+    assert [(row.name, row.pairs, row.official) for row in official.rows] == [("train", 320, 320), ("all", 320, None)]
+    assert "the supplement has train 288, test 32: --split seed90 counts as it does" in official.remarks
 
 
 def test_a_list_is_a_split(root):

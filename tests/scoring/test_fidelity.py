@@ -39,7 +39,8 @@ def test_rgb_is_what_scikit_image_computes(pair):
 
 def test_studio_luma_is_matlabs(pair):
     """rgb2ycbcr of MATLAB: Y = 16 + 65.481 R + 128.553 G + 24.966 B for R, G, B in [0, 1]."""
-    a, b = (16 + image.astype(np.float64) @ [65.481, 128.553, 24.966] for image in pair)
+    levels = (np.rint(image.astype(np.float64) * 255) for image in pair)  # MATLAB has read 8-bit files
+    a, b = (16 + level / 255 @ [65.481, 128.553, 24.966] for level in levels)
     assert psnr(*pair, Y) == pytest.approx(10 * math.log10(255**2 / np.mean((a - b) ** 2)), abs=1e-6)
     a, b = np.rint(a), np.rint(b)
     assert psnr(*pair, PAPER["rain1400"]) == pytest.approx(10 * math.log10(255**2 / np.mean((a - b) ** 2)), abs=1e-6)
@@ -67,6 +68,27 @@ def test_the_default_protocol_gives_pyiqas_values(pair, name):
     assert ours.function is not None
     assert ours.function(*pair, None) == pytest.approx(expected, abs=2e-5 if "psnr" in name else 2e-6)
     assert ours.function(pair[1], pair[1], None) == pytest.approx(80 if "psnr" in name else 1)
+
+
+def test_full_luma_is_rounded_from_whole_numbers(pair):
+    """With weights of three decimals, luma in thousandths is an integer, and half levels are exact: they go to even."""
+    levels = [np.rint(image.astype(np.float64) * 255).astype(np.int64) for image in pair]
+    thousandths = [level @ [299, 587, 114] for level in levels]
+    a, b = ((luma + 500 - (luma % 2000 == 500)) // 1000 / 255 for luma in thousandths)
+    expected = structural_similarity(a, b, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    assert ssim(*pair, replace(PYIQA, non_negative=False)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_pyiqa_rounds_half_levels_by_the_last_bit(pair):
+    """Why SSIM differs from pyiqa's in the sixth decimal: its luma is in single precision."""
+    from pyiqa.utils.color_util import to_y_channel
+
+    theirs = to_y_channel(torch.from_numpy(pair[0]).permute(2, 0, 1)[None], 255)[0, 0].numpy()
+    thousandths = np.rint(pair[0].astype(np.float64) * 255).astype(np.int64) @ [299, 587, 114]
+    ours = (thousandths + 500 - (thousandths % 2000 == 500)) // 1000
+    other = ours != theirs
+    assert 0 < other.sum() < 0.002 * other.size
+    assert (thousandths[other] % 1000 == 500).all()
 
 
 def blocking_pair_by_pair(luma: np.ndarray) -> float:

@@ -171,8 +171,16 @@ def _report(found: Found, split: str, watch: Watch | None) -> Report:
     report.advice += advise(found) + _missing(report)
     if watch is not None:
         report.remarks += _nested(found)
-    report.remarks += [*_overlaps(found), *spec.overlaps, *spec.notes]
+    report.remarks += [*_of_another_split(spec, split), *_overlaps(found), *spec.overlaps, *spec.notes]
     return report
+
+
+def _of_another_split(spec: DatasetSpec, split: str) -> list[str]:
+    """The supplement's figures, where it divides the set in another way than was asked for."""
+    if not spec.supplement or split == spec.supplement_split:
+        return []
+    figures = ", ".join(f"{part} {count}" for part, count in spec.supplement.items())
+    return [f"the supplement has {figures}: --split {spec.supplement_split} counts as it does"]
 
 
 def _orphans(what: str, paths: Sequence[Path], root: Path) -> list[str]:

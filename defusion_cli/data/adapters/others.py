@@ -31,9 +31,9 @@ SIDD = DatasetSpec(
     notes=(
         "160 scene instances of ten scenes, two shots each; SIDD Small has one each. There is no official test part "
         "here: papers score 1280 blocks of 256 × 256 from two .mat files.",
-        "seed90 keeps scenes together and comes to 290 and 30. The ten scenes have 28, 15, 15, 15, 19, 19, 20, 20, 6 "
-        "and 3 instances of two pictures: no choice of whole scenes has the 32 of the supplement, which must have "
-        "split them.",
+        "The supplement has 288 and 32, a tenth of 320; seed90 keeps scenes together and comes to 290 and 30. The ten "
+        "scenes have 28, 15, 15, 15, 19, 19, 20, 20, 6 and 3 instances of two pictures: no choice of whole scenes has "
+        "the 32 of the supplement, which must have split them.",
     ),
 )
 
