@@ -228,6 +228,8 @@ def encode_canvas(file: BinaryIO, canvas: Canvas, path: Path, quality: int = 95)
             accepted=f"up to {most} pixels a side in {path.suffix}",
             fix="name an output with the suffix .png or .tif",
         )
+    if canvas.is_large:
+        give_memory_back()  # some encoders need the whole picture in memory
     image_encode.encode(file, samples, kind, canvas.tags, quality)
     if canvas.is_large:
         give_memory_back()
