@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     target: Tensor
     boxes: Tensor
     thumbnail: Tensor
-    target_thumbnail: Tensor
+    coarse: Tensor
     damage: Tensor
     shown: tuple[tuple[str, ...], ...]
     slots: tuple[int, ...]
@@ -106,7 +106,7 @@ def _collate(items: Sequence[tuple[int, View]]) -> Batch:
         cat([view.target for view in views]),
         cat([view.boxes for view in views]),
         stack([view.thumbnail for view in views]),
-        stack([view.target_thumbnail for view in views]),
+        stack([view.coarse for view in views]),
         stack([view.damage for view in views]),
         tuple(view.shown for view in views),
         tuple(view.slot for view in views),

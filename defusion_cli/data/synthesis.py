@@ -22,7 +22,10 @@ from defusion_cli.images import read_pixels
 from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, needs_depth, physical_order, pseudo_depth
 from defusion_cli.plugins.compose import Plugins
 
-THUMBNAIL_PX = 64
+THUMBNAIL_PX, CELLS = 256, 64
+
+GRID_PX = 8
+"""JPEG's blocks lie on this grid; so do views and crops, as the tiles of a photograph do when it is restored."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ class View(NamedTuple):
     """Crops of one damaged view.
 
     ``lq`` and ``target`` are K×3×c×c in [0, 1], ``boxes`` says where they lie in the view (K×4: left, top, right,
-    bottom in fractions of its sides), ``thumbnail`` is 3×64×64 in [0, 1] and shows the whole view,
-    ``target_thumbnail`` its target, ``damage`` is the root mean square of what must go in the view,
+    bottom in fractions of its sides), ``thumbnail`` is 3×256×256 in [0, 1] and shows the whole view, ``coarse`` is
+    what must go in the view, averaged over 64×64 cells (3×64×64), ``damage`` is the root mean square of what must go,
     ``shown`` are the ids on the instruction, ``slot`` selects one of the instructions for them.
     """
 
@@ -107,7 +110,7 @@ class View(NamedTuple):
     target: Tensor
     boxes: Tensor
     thumbnail: Tensor
-    target_thumbnail: Tensor
+    coarse: Tensor
     damage: Tensor
     shown: tuple[str, ...]
     slot: int
@@ -137,7 +140,7 @@ class ViewMaker:
             lq, target, shown = self._paired(photo, rng, crop_px)
         if rng.random() < 0.5:
             lq, target = lq[:, ::-1], target[:, ::-1]
-        crops = [_crop_origin(lq.shape, crop_px, rng) for _ in range(self.config.crops_per_view)]
+        crops = [_crop_origin(lq.shape, crop_px, rng, GRID_PX) for _ in range(self.config.crops_per_view)]
         cut = [(lq[t : t + crop_px, x : x + crop_px], target[t : t + crop_px, x : x + crop_px]) for t, x in crops]
         height, width = lq.shape[:2]
         boxes = torch.tensor([(x / width, t / height, (x + crop_px) / width, (t + crop_px) / height) for t, x in crops])
@@ -145,8 +148,8 @@ class ViewMaker:
             _stack([a for a, _ in cut]),
             _stack([b for _, b in cut]),
             boxes,
-            _stack([_thumbnail(lq)])[0],
-            _stack([_thumbnail(target)])[0],
+            _stack([_squeezed(lq, THUMBNAIL_PX)])[0],
+            _stack([_squeezed(lq - target, CELLS)])[0],
             torch.tensor(np.sqrt(np.square(lq - target).mean())),
             shown,
             int(rng.integers(2**31)),
@@ -178,7 +181,8 @@ class ViewMaker:
         if size != (width, height):
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
         top, left = _crop_origin(pixels.shape, self.config.view_px, rng)
-        view = pixels[top : top + self.config.view_px, left : left + self.config.view_px]
+        height, width = (min(self.config.view_px, side) // GRID_PX * GRID_PX for side in pixels.shape[:2])
+        view = pixels[top : top + height, left : left + width]
         return np.clip(view, 0.0, 1.0)
 
     def _paired(self, photo: Photo, rng: np.random.Generator, crop_px: int) -> tuple[Image, Image, tuple[str, ...]]:
@@ -210,13 +214,14 @@ def centre_crop(image: Image, shape: Sequence[int]) -> Image:
     return image[top : top + shape[0], left : left + shape[1]]
 
 
-def _crop_origin(shape: tuple[int, ...], side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Top-left corner of a random square; the origin along an axis that is shorter than the square."""
-    return int(rng.integers(max(shape[0] - side, 0) + 1)), int(rng.integers(max(shape[1] - side, 0) + 1))
+def _crop_origin(shape: tuple[int, ...], side: int, rng: np.random.Generator, grid: int = 1) -> tuple[int, int]:
+    """Top-left corner of a random square on a grid; the origin along an axis that is shorter than the square."""
+    top, left = (int(rng.integers(max(length - side, 0) // grid + 1)) * grid for length in shape[:2])
+    return top, left
 
 
-def _thumbnail(view: Image) -> Image:
-    return cv2.resize(np.ascontiguousarray(view), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+def _squeezed(view: Image, side: int) -> Image:
+    return cv2.resize(np.ascontiguousarray(view), (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _stack(images: Sequence[Image]) -> Tensor:

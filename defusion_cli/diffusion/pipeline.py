@@ -25,7 +25,7 @@ from defusion_cli.plugins import installed_plugins, physical_order
 
 _EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "default"
 
-THUMBNAIL_PX = 64
+THUMBNAIL_PX = 256
 """Side of the view of the whole photograph that every tile is given."""
 
 
@@ -113,7 +113,7 @@ class DefusionPipeline(DiffusionPipeline):
         steps
             Denoising steps, 1 … 1000. One is the least-squares estimate; more trade PSNR for perceptual quality.
         thumbnail
-            `make_thumbnail` of the whole photographs, N×3×64×64 in [0, 1]; None if `lq` is the whole.
+            `make_thumbnail` of the whole photographs, N×3×256×256 in [0, 1]; None if `lq` is the whole.
         on_step
             Called with the number of each finished step.
         boxes

@@ -20,7 +20,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 _THUMBNAIL_WIDTHS = (24, 48, 96)
-_COARSE_WIDTHS, _COARSE_CELL_PX = (48, 96, 96), 4
+_COARSE_WIDTHS, _COARSE_STRIDE = (48, 96, 96), 4
+
+CELLS = 64
+"""Cells along each side of the whole photograph: what the networks that look at the thumbnail see of it."""
 
 
 class ResidualBlock(nn.Module):
@@ -88,7 +91,7 @@ class TokenAttention(nn.Module):
 
 
 class ThumbnailEncoder(nn.Module):
-    """What the whole photograph looks like: N×3×64×64 to 64 feature tokens, N×64×C."""
+    """What the whole photograph looks like, averaged over cells: N×3×64×64 to 64 feature tokens, N×64×C."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -145,13 +148,15 @@ class CoarseBranch(nn.Module):
     Haze, darkness, sea water and a veil of snow are affine in the photograph's colours, y₀ = M(p)·x_LQ(p) + b(p),
     with M and b that vary slowly over the picture p but depend on all of it, and a tile does not see all of it. A
     small U-Net looks at the thumbnail and puts M and b on a grid of 16×16 points (as HDRNet does, Gharbi et al.,
-    SIGGRAPH 2017); between them they are interpolated.
+    SIGGRAPH 2017); between them they are interpolated. It is shown the mean, the darkest and the brightest of every
+    cell: what veils a picture lifts its darkest spots (He et al., "Single image haze removal using dark channel
+    prior", CVPR 2009), of which the mean says nothing.
     """
 
     def __init__(self, channels: int, condition: int, widths: tuple[int, ...] = _COARSE_WIDTHS) -> None:
         super().__init__()
         self.channels = channels
-        self.conv_in = nn.Conv2d(channels, widths[0], _COARSE_CELL_PX, stride=_COARSE_CELL_PX)
+        self.conv_in = nn.Conv2d(3 * channels, widths[0], _COARSE_STRIDE, stride=_COARSE_STRIDE)
         self.down = nn.ModuleList(ResidualBlock(w, condition) for w in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.middle = ResidualBlock(widths[-1], condition)
@@ -163,28 +168,43 @@ class CoarseBranch(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
-    def forward(self, thumbnail: Tensor, condition: Tensor, x: Tensor, box: Tensor) -> Tensor:
+    def forward(self, cells: Tensor, condition: Tensor) -> Tensor:
+        """The grid of maps, N×C(C+1)×16×16: M row by row, then b.
+
+        Parameters
+        ----------
+        cells
+            Mean, darkest and brightest value of each channel in each cell of the whole photographs, N×3C×64×64.
+        condition
+            FiLM condition, N×E.
+        """
+        features = _down_and_up(self, self.conv_in(cells), condition, lambda x: self.middle(x, condition))
+        grid: Tensor = self.conv_out(features)
+        return grid
+
+    def apply_maps(self, grid: Tensor, x: Tensor, box: Tensor) -> Tensor:
         """The coarse estimate of y₀, N×C×H×W.
 
         Parameters
         ----------
-        thumbnail
-            The whole photographs, N×C×64×64.
-        condition
-            FiLM condition, N×E.
+        grid
+            What `forward` returns.
         x
-            x_LQ of a part of each, N×C×H×W.
+            x_LQ of a part of each photograph, N×C×H×W.
         box
             Where the parts lie: left, top, right, bottom, N×4, in fractions of the photograph's sides.
         """
-        features = _down_and_up(self, self.conv_in(thumbnail), condition, lambda x: self.middle(x, condition))
-        grid = self.conv_out(features)
         rows = _tents(box[:, 1], box[:, 3], x.shape[2], grid.shape[2])
         columns = _tents(box[:, 0], box[:, 2], x.shape[3], grid.shape[3])
         # Bilinear interpolation is separable: two small matrix products for each map.
         maps = rows[:, None].to(grid.dtype) @ grid @ columns[:, None].to(grid.dtype).mT
         matrix, offset = maps.split([self.channels**2, self.channels], dim=1)
         return (matrix.unflatten(1, (self.channels, self.channels)) * x[:, None]).sum(2) + offset
+
+    def on_cells(self, grid: Tensor, cells: Tensor) -> Tensor:
+        """The coarse estimate of y₀ of whole photographs, averaged over cells: N×C×64×64."""
+        mean = cells[:, : self.channels]
+        return self.apply_maps(grid, mean, _whole(mean))
 
 
 def _tents(start: Tensor, end: Tensor, pixels: int, points: int) -> Tensor:
@@ -220,7 +240,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         Output layers, mixed by a softmax gate that the condition sets. With one, the residue of strong damage leaks
         into crops whose instruction asks for faint damage.
     thumbnail_px
-        Side of the square thumbnail of the whole photograph.
+        Side of the square thumbnail of the whole photograph, a multiple of 64.
     coarse
         Whether a `CoarseBranch` makes the first estimate from the whole photograph; the U-Net is told and adds to it.
     """
@@ -236,7 +256,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         condition_dim: int = 256,
         heads: int = 4,
         output_heads: int = 1,
-        thumbnail_px: int = 64,
+        thumbnail_px: int = 256,
         coarse: bool = False,
     ) -> None:
         super().__init__()
@@ -283,10 +303,10 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         if self.coarse_in is not None:
             nn.init.zeros_(self.coarse_in.weight)
 
-    def _conditions(self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
+    def _conditions(self, timestep: Tensor, tokens: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         """The FiLM condition (N×E) and the tokens for cross-attention (N×K×D)."""
         shown = self.instruction(tokens)
-        seen = self.thumbnail(thumbnail)
+        seen = self.thumbnail(cells[:, : cells.shape[1] // 3])
         time = self.time(_sinusoid(timestep.expand(len(tokens)), 64).to(tokens.dtype))
         summary = [time, self.shown_norm(shown), self.seen_norm(seen.mean(1))]
         condition = self.condition(torch.cat(summary, dim=1))
@@ -297,15 +317,16 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.instruction.calibrate(tokens)
 
     def coarse_estimate(self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor) -> Tensor:
-        """What the coarse branch alone makes of whole photographs: y₀ at the size of the thumbnail, N×3×64×64.
+        """What the coarse branch alone makes of whole photographs: the mean of y₀ in each cell, N×3×64×64.
 
         No gradient reaches the condition: the branch learns from what the rest of the network knows already.
         """
         if self.coarse_branch is None:
             raise ValueError("this backbone has no coarse branch")
+        cells = look_at_cells(thumbnail)
         with torch.no_grad():
-            condition = self._conditions(timestep, tokens, thumbnail)[0]
-        return self.coarse_branch(thumbnail, condition, thumbnail, _whole(thumbnail))
+            condition = self._conditions(timestep, tokens, cells)[0]
+        return self.coarse_branch.on_cells(self.coarse_branch(cells, condition), cells)
 
     def _output(self, x: Tensor, condition: Tensor) -> Tensor:
         """Features at half the resolution to y₀ at the full one."""
@@ -343,21 +364,29 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         encoder_hidden_states
             Instruction tokens, N×K×D.
         added_cond_kwargs
-            ``"thumbnail"``, N×3×64×64: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
-            taken to be the whole photograph. ``"box"``, N×4: the place of x_LQ in it, see `CoarseBranch.forward`;
+            ``"thumbnail"``, N×3×256×256: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
+            taken to be the whole photograph. ``"box"``, N×4: the place of x_LQ in it, see `CoarseBranch.apply_maps`;
             left out, all of it.
+        return_dict
+            False returns a tuple; in training mode its second entry is the `coarse_estimate`, whose error is the
+            only one that teaches the coarse branch: what a crop shows is no measure of it.
         """
         given = added_cond_kwargs or {}
         thumbnail, box = given.get("thumbnail"), given.get("box")
         if thumbnail is None:
             side = self.config["thumbnail_px"]
             thumbnail = F.interpolate(sample[:, -3:], (side, side), mode="area")
-        condition, tokens = self._conditions(timestep, encoder_hidden_states, thumbnail)
+        cells = look_at_cells(thumbnail)
+        condition, tokens = self._conditions(timestep, encoder_hidden_states, cells)
         height, width = sample.shape[2:]
         multiple, coarse, told = 2 ** len(self.down), None, None
+        extra: tuple[Tensor, ...] = ()
         if self.coarse_branch is not None and self.coarse_in is not None:
             rest, lq = sample.split([sample.shape[1] - self.coarse_branch.channels, self.coarse_branch.channels], dim=1)
-            coarse = self.coarse_branch(thumbnail, condition, lq, _whole(sample) if box is None else box)
+            grid = self.coarse_branch(cells, condition.detach())
+            if self.training:
+                extra = (self.coarse_branch.on_cells(grid, cells),)
+            coarse = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)
             # The rest of the network looks at what the coarse estimate leaves, and is told what that took away.
             sample = torch.cat([rest, lq - coarse], dim=1)
             told = self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(coarse, multiple), 2))
@@ -368,7 +397,14 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         y0 = self._output(x, condition)[:, :, :height, :width]
         if coarse is not None:
             y0 = y0 + coarse
-        return UNet2DConditionOutput(sample=y0) if return_dict else (y0,)
+        return UNet2DConditionOutput(sample=y0) if return_dict else (y0, *extra)
+
+
+def look_at_cells(thumbnail: Tensor) -> Tensor:
+    """Mean, darkest and brightest value of each channel in each of 64×64 cells: N×C×S×S to N×3C×64×64."""
+    side = thumbnail.shape[-1] // CELLS
+    mean, brightest = F.avg_pool2d(thumbnail, side), F.max_pool2d(thumbnail, side)
+    return torch.cat([mean, -F.max_pool2d(-thumbnail, side), brightest], dim=1)
 
 
 def _whole(x: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ _TIMED_SIZE = (512, 512)  # in small ones the instruction, which costs the same 
 
 
 class OneStep(nn.Module):
-    """photo (N×3×H×W in [0, 1]), tokens (N×K×D), thumbnail (N×3×64×64 in [0, 1]), box (N×4) → restored (N×3×H×W)."""
+    """photo (N×3×H×W in [0, 1]), tokens (N×K×D), thumbnail (N×3×256×256 in [0, 1]), box (N×4) → restored (N×3×H×W)."""
 
     def __init__(self, pipeline: DefusionPipeline) -> None:
         super().__init__()

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from defusion_cli.canvas import Photo, Pixels, reduced
-from defusion_cli.diffusion.pipeline import THUMBNAIL_PX
 from defusion_cli.recognition.features import describe
 from defusion_cli.recognition.network import DegradationRecogniser
 
@@ -20,6 +19,8 @@ BLOCK_PX = 8
 _GRID = 4
 """At most so many crops a row and a column are looked at, spread over the photograph."""
 _GLANCE_PX = 2048
+THUMBNAIL_PX = 64
+"""Side of the thumbnail that what concerns the whole photograph is read from."""
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class DiffusionTraining:
         kind = device.type
         half = torch.autocast(kind, torch.bfloat16) if use_bfloat16(kind) else nullcontext()
         with half:
-            estimate = self.forward(
+            estimate, *coarse = self.forward(
                 torch.cat([precondition(self.scheduler, y_t, timestep.to(device)), lq], dim=1).contiguous(
                     memory_format=torch.channels_last
                 ),
@@ -185,21 +185,25 @@ class DiffusionTraining:
                 tokens.to(device).repeat_interleave(k, dim=0),
                 added_cond_kwargs=seen,
                 return_dict=False,
-            )[0]
+            )
         sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
-        return crop_losses(estimate.float(), y0, sizes, config.loss).mean()
+        loss = crop_losses(estimate.float(), y0, sizes, config.loss).mean()
+        if coarse:
+            goal = 2 * batch.coarse[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
+            loss = loss + crop_losses(coarse[0].float(), goal, sizes, config.loss).mean()
+        return loss
 
     def _coarse_loss(self, batch: Batch, part: range) -> Tensor:
-        """Mean loss of the coarse branch on some whole views, at the size of their thumbnails."""
+        """Mean loss of the coarse branch on some whole views, of which it sees the thumbnails."""
         device, views = self.rank.device, slice(part.start, part.stop)
-        lq = (2 * batch.thumbnail[views] - 1).to(device, memory_format=torch.channels_last)
-        y0 = (2 * (batch.thumbnail[views] - batch.target_thumbnail[views])).to(device)
+        view = (2 * batch.thumbnail[views] - 1).to(device, memory_format=torch.channels_last)
+        y0 = (2 * batch.coarse[views]).to(device)
         tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part]).to(device)
         last = torch.full((len(part),), TRAIN_TIMESTEPS - 1, device=device)
         half = torch.autocast(device.type, torch.bfloat16) if use_bfloat16(device.type) else nullcontext()
         model: Any = self.model
         with half:
-            estimate = model.coarse_estimate(last, tokens, lq)
+            estimate = model.coarse_estimate(last, tokens, view)
         return crop_losses(estimate.float(), y0, 2 * batch.damage[views].to(device), self.config.loss).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:

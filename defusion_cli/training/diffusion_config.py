@@ -104,7 +104,7 @@ class DiffusionConfig:
     plain_until: float = 0.3
     coarse_steps: int = 0
     coarse_views: int = 64
-    coarse_lr: float = 3e-3
+    coarse_lr: float = 1.5e-3
     lr: float = 3e-4
     lr_min: float = 1e-6
     warmup: int = 200
@@ -213,7 +213,7 @@ PRESETS: dict[str, DiffusionConfig] = {
         phases=(Phase(0.72, 64, 32), Phase(0.86, 96, 16), Phase(1.0, 128, 8)),
         plain_until=0.4,
         synthesis=SynthesisConfig(
-            view_px=256,
+            view_px=320,
             crops_per_view=2,
             blind_share=0.08,
             # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.

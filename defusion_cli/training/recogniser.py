@@ -20,9 +20,9 @@ from torch import Tensor
 from defusion_cli.console import progress
 from defusion_cli.data.recognition import LabelledViews
 from defusion_cli.data.sources import PhotoSource
-from defusion_cli.diffusion.pipeline import THUMBNAIL_PX
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.recognition import DegradationRecogniser, describe
+from defusion_cli.recognition.look import THUMBNAIL_PX
 from defusion_cli.training.checkpoint import list_checkpoints, load_checkpoint, remember_recipe, save_checkpoint
 from defusion_cli.training.log import RunLog
 from defusion_cli.training.recogniser_check import Check, check_recogniser

@@ -11,6 +11,7 @@ from PIL import Image
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, diffuse, make_scheduler, make_thumbnail
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.schedule import precondition
+from defusion_cli.diffusion.unet import look_at_cells
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.tokenizer import InstructionTokenizer
 
@@ -52,12 +53,12 @@ def test_the_output_depends_on_instruction_time_and_thumbnail():
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     sample, tokens, time = torch.randn(1, 6, 16, 16), torch.randn(1, 9, 32), torch.tensor([999])
-    thumbnail = {"thumbnail": torch.zeros(1, 3, 64, 64)}
+    thumbnail = {"thumbnail": torch.zeros(1, 3, 256, 256)}
     base = unet(sample, time, tokens, thumbnail).sample
     for other in (
         unet(sample, time, torch.randn(1, 9, 32), thumbnail).sample,
         unet(sample, torch.tensor([1]), tokens, thumbnail).sample,
-        unet(sample, time, tokens, {"thumbnail": torch.ones(1, 3, 64, 64)}).sample,
+        unet(sample, time, tokens, {"thumbnail": torch.ones(1, 3, 256, 256)}).sample,
     ):
         assert not torch.allclose(base, other)
 
@@ -96,7 +97,7 @@ def test_the_coarse_branch_gives_a_tile_its_part_of_the_whole():
     unet = DegradationUNet(**SMALL, coarse=True)
     lq, thumbnail, tokens, time = (
         torch.rand(1, 3, 40, 56),
-        torch.rand(1, 3, 64, 64),
+        torch.rand(1, 3, 256, 256),
         torch.randn(1, 9, 32),
         torch.tensor([999]),
     )
@@ -104,10 +105,10 @@ def test_the_coarse_branch_gives_a_tile_its_part_of_the_whole():
     assert not unet(torch.cat([lq, lq], 1), time, tokens, seen).sample.any()  # still the identity at first
     branch = unet.coarse_branch
     torch.nn.init.normal_(branch.conv_out.weight)
-    condition = torch.randn(1, 16)
-    whole = branch(thumbnail, condition, lq, torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    grid = branch(look_at_cells(thumbnail), torch.randn(1, 16))
+    whole = branch.apply_maps(grid, lq, torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
     box = torch.tensor([[14 / 56, 8 / 40, 42 / 56, 1.0]])
-    tile = branch(thumbnail, condition, lq[..., 8:, 14:42], box)
+    tile = branch.apply_maps(grid, lq[..., 8:, 14:42], box)
     assert whole.std() > 0.1
     assert torch.allclose(tile, whole[..., 8:, 14:42], atol=1e-4)
     # Without a branch for the coarse the place of the tile means nothing; with one it does.
@@ -115,13 +116,41 @@ def test_the_coarse_branch_gives_a_tile_its_part_of_the_whole():
     assert not torch.allclose(one, other)
 
 
+def test_a_cell_is_seen_by_its_mean_and_its_extremes():
+    thumbnail = torch.full((1, 3, 256, 256), 0.5)
+    thumbnail[0, 1, 8, 11], thumbnail[0, 1, 9, 10] = -1.0, 1.0
+    mean, darkest, brightest = look_at_cells(thumbnail)[0].split(3)
+    assert (darkest[1, 2, 2], brightest[1, 2, 2]) == (-1.0, 1.0)
+    assert mean[1, 2, 2] == pytest.approx((14 * 0.5 - 1 + 1) / 16)
+    assert all((seen != 0.5).sum() == 1 for seen in (mean, darkest, brightest))
+
+
+def test_only_the_whole_photograph_teaches_the_coarse_branch():
+    torch.manual_seed(0)
+    unet = DegradationUNet(**SMALL, coarse=True)
+    torch.nn.init.normal_(unet.coarse_branch.conv_out.weight)
+    torch.nn.init.normal_(unet.conv_out.weight)
+    lq, tokens, time = torch.rand(2, 3, 32, 32), torch.randn(2, 9, 32), torch.tensor([999])
+    y0, coarse = unet(torch.cat([lq, lq], 1), time, tokens, return_dict=False)
+    assert coarse.shape == (2, 3, 64, 64)
+    of_branch = list(unet.coarse_branch.parameters())
+    y0.square().sum().backward(retain_graph=True)
+    assert all(p.grad is None for p in of_branch) and unet.conv_in.weight.grad.any()
+    unet.zero_grad()
+    coarse.square().sum().backward()
+    assert all(p.grad is not None for p in of_branch)
+    assert all(p.grad is None for name, p in unet.named_parameters() if not name.startswith("coarse_branch."))
+    unet.eval()
+    assert len(unet(torch.cat([lq, lq], 1), time, tokens, return_dict=False)) == 1
+
+
 def test_the_coarse_map_is_affine_in_the_colours():
     torch.manual_seed(0)
     branch = DegradationUNet(**SMALL, coarse=True).coarse_branch
     torch.nn.init.normal_(branch.conv_out.weight)
-    thumbnail, condition, box = torch.rand(1, 3, 64, 64), torch.randn(1, 16), torch.tensor([[0.2, 0.2, 0.7, 0.9]])
+    grid, box = branch(torch.rand(1, 9, 64, 64), torch.randn(1, 16)), torch.tensor([[0.2, 0.2, 0.7, 0.9]])
     dark, light = torch.zeros(1, 3, 24, 24), torch.rand(1, 3, 24, 24)
-    at = [branch(thumbnail, condition, x, box) for x in (dark, light, (dark + light) / 2)]
+    at = [branch.apply_maps(grid, x, box) for x in (dark, light, (dark + light) / 2)]
     assert torch.allclose(at[2], (at[0] + at[1]) / 2, atol=1e-4)
     assert at[0].std() > 0.01 and not torch.allclose(at[0], at[1])
 
