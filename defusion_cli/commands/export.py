@@ -23,8 +23,8 @@ def export(
     """Write one-step restoration as an ONNX graph, and the tokens of every degradation beside it.
 
     The graph takes photo (1×3×H×W in [0, 1], H and W multiples of 16; whole, or a tile), tokens (from OUT.npz),
-    thumbnail (the whole photo averaged to 256×256) and box (1×4: left, top, right and bottom of the tile in fractions of
-    the whole, 0 0 1 1 without tiles), and gives the restored photo or tile.
+    thumbnail (the whole photo averaged to 256×256) and box (1×4: left, top, right and bottom of the tile in fractions
+    of the whole, 0 0 1 1 without tiles), and gives the restored photo or tile.
 
     Example: defusion export onnx defusion.onnx
     """

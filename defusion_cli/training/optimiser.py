@@ -13,10 +13,11 @@ equal shape are handled together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -25,6 +26,8 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)  # as published, for five steps
 
 class Muon(Optimizer):
     """Orthogonalised Nesterov momentum, for convolution kernels and matrices.
+
+    The work is shared out over the processes of a `torch.distributed` group, where there is one.
 
     Parameters
     ----------
@@ -42,7 +45,8 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update all parameters that have a gradient."""
-        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor, float]]] = {}
+        moved: list[tuple[Tensor, float]] = []
+        updates: list[Tensor] = []
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -53,12 +57,67 @@ class Muon(Optimizer):
                 average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 # Columns in the order of memory with channels_last: no copy, and to orthogonality no order matters.
                 update = parameter.grad.lerp(average, group["momentum"]).movedim(1, -1).flatten(1)
-                alike.setdefault((update.shape[0], update.shape[1]), []).append((parameter, update, group["lr"]))
-        for (rows, columns), items in alike.items():
-            updates = orthogonalise(torch.stack([update.bfloat16() for _, update, _ in items]))
-            for (parameter, _, lr), update in zip(items, updates, strict=True):
-                kernel = update.view(parameter.movedim(1, -1).shape).movedim(-1, 1)
-                parameter.add_(kernel, alpha=-lr * max(1.0, rows / columns) ** 0.5)
+                updates.append(update.bfloat16())
+                moved.append((parameter, group["lr"]))
+        for (parameter, lr), update in zip(moved, self._orthogonal(updates), strict=True):
+            rows, columns = update.shape
+            kernel = update.view(parameter.movedim(1, -1).shape).movedim(-1, 1)
+            parameter.add_(kernel, alpha=-lr * max(1.0, rows / columns) ** 0.5)
+
+    def _orthogonal(self, matrices: list[Tensor]) -> list[Tensor]:
+        """All matrices made orthogonal: every process does a share, and they tell each other."""
+        shares = deal([_work(matrix) for matrix in matrices], self._processes)
+        own = dist.get_rank() if self._processes > 1 else 0
+        done = _orthogonal_by_shape([matrices[k] for k in shares[own]])
+        if self._processes == 1:
+            return [done[shares[0].index(k)] for k in range(len(matrices))]
+        longest = max(sum(matrices[k].numel() for k in share) for share in shares)
+        parts = [torch.empty(longest, dtype=torch.bfloat16, device=matrices[0].device) for _ in shares]
+        sent = torch.cat([matrix.flatten() for matrix in done] or [parts[0][:0]])
+        padded = nn.functional.pad(sent, (0, longest - len(sent)))
+        # As bytes: not every backend knows bfloat16.
+        dist.all_gather([part.view(torch.uint8) for part in parts], padded.view(torch.uint8))
+        result = list(matrices)
+        for share, part in zip(shares, parts, strict=True):
+            sizes = [matrices[k].numel() for k in share]
+            for k, piece in zip(share, part[: sum(sizes)].split(sizes), strict=True):
+                result[k] = piece.view(matrices[k].shape)
+        return result
+
+    @property
+    def _processes(self) -> int:
+        return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def deal(work: Sequence[int], hands: int) -> list[list[int]]:
+    """Positions of pieces of work, dealt to `hands` so that all have about equally much; the heaviest first."""
+    shares: list[list[int]] = [[] for _ in range(hands)]
+    loads = [0] * hands
+    for position in sorted(range(len(work)), key=lambda k: -work[k]):
+        hand = loads.index(min(loads))
+        shares[hand].append(position)
+        loads[hand] += work[position]
+    return shares
+
+
+def _work(matrix: Tensor) -> int:
+    """What `orthogonalise` has to do for a matrix, in proportion: a product with all of it, others with its square."""
+    short, long = sorted(matrix.shape)
+    return 4 * short**2 * long + 10 * short**3
+
+
+def _orthogonal_by_shape(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonalise` on those of equal shape together."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for position, matrix in enumerate(matrices):
+        alike.setdefault(tuple(matrix.shape), []).append(position)
+    result = list(matrices)
+    for positions in alike.values():
+        for position, update in zip(
+            positions, orthogonalise(torch.stack([matrices[k] for k in positions])), strict=True
+        ):
+            result[position] = update
+    return result
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from defusion_cli.diffusion.unet import DegradationUNet
-from defusion_cli.training.optimiser import Muon, Optimisers, orthogonalise
+from defusion_cli.training.optimiser import Muon, Optimisers, deal, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 6, 6)])
@@ -62,3 +62,37 @@ def test_muon_takes_the_inner_kernels_only_and_rates_follow_the_schedule():
 def test_without_a_rate_everything_is_adamws():
     optimisers = Optimisers(torch.nn.Conv2d(3, 4, 3), 1e-3, (0.9, 0.99), 0.0)
     assert [type(optimiser) for optimiser, _ in optimisers._all] == [torch.optim.AdamW]
+
+
+def test_work_is_dealt_evenly_and_all_of_it():
+    work = [9, 1, 5, 5, 3, 1]
+    shares = deal(work, 2)
+    assert sorted(k for share in shares for k in share) == list(range(6))
+    assert [sum(work[k] for k in share) for share in shares] == [12, 12]
+    assert deal([7], 3) == [[0], [], []]
+
+
+def _step_in_a_group(rank: int, store: str, out: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    kernels = _kernels()
+    Muon(kernels, lr=0.1).step()
+    torch.save([kernel.detach() for kernel in kernels], f"{out}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def _kernels() -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(3)
+    kernels = [torch.nn.Parameter(torch.zeros(shape)) for shape in [(8, 4, 3, 3), (8, 4, 3, 3), (4, 16, 1, 1)]]
+    for kernel in kernels:
+        kernel.grad = torch.randn(kernel.shape, generator=generator)
+    return kernels
+
+
+def test_two_processes_share_the_work_and_end_alike(tmp_path):
+    torch.multiprocessing.spawn(_step_in_a_group, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    alone = _kernels()
+    Muon(alone, lr=0.1).step()
+    for a, b, c in zip(one, two, alone, strict=True):
+        assert torch.equal(a, b) and a.any()
+        torch.testing.assert_close(a, c.detach(), rtol=0, atol=2e-3)
