@@ -39,6 +39,16 @@ def test_any_size_comes_back(pipeline: DefusionPipeline, tokens: torch.Tensor, s
     np.testing.assert_array_equal(pixels, kept)
 
 
+def test_one_step_does_not_depend_on_noise(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:
+    lq = np.random.default_rng(0).random((40, 56, 3)).astype(np.float32)
+    restored = restore_pixels(pipeline, lq, tokens, 1)
+    x = torch.from_numpy(np.ascontiguousarray(lq.transpose(2, 0, 1)))[None]
+    for seed in range(2):
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+        direct = (x - pipeline.damage(x, tokens, noise)).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(restored, direct, atol=1e-5)
+
+
 def test_same_seed_same_pixels(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:
     pixels = _picture(70, 90)
     first = restore_pixels(pipeline, pixels, tokens, steps=3, seed=5)
