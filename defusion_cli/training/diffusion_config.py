@@ -71,9 +71,9 @@ class DiffusionConfig:
     pure_noise_share
         Share of samples at t = T, where the one-step estimate lives.
     loss
-        ``relative``: root mean square error of a crop over the square root of the damage in its view, so that faint
-        damage (JPEG, blur, noise) is heard beside strong (haze, rain). Over the damage itself, and that of the crop,
-        it pays to guess low: where a little haze is left, the smallest error counts most.
+        ``relative``: mean square error of a crop over the root mean square of the damage in its view, so that faint
+        damage (JPEG, blur, noise) is heard beside strong (haze, rain), and the crops of a view weigh what they weigh
+        in the PSNR of the whole: with the root of the error instead, large flakes of snow were never taken away.
         ``psnr``: log of the mean square error, which weighs all damage alike too, but makes a fresh network afraid
         of removing anything, because crops without shown damage outweigh all others.
         ``mse``: mean square error of y₀, the paper's.

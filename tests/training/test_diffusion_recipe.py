@@ -23,7 +23,7 @@ from defusion_cli.errors import DataError, DefusionError, UsageError
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint
-from defusion_cli.training.diffusion import DiffusionRun, DiffusionTraining, train_diffusion
+from defusion_cli.training.diffusion import DiffusionRun, DiffusionTraining, crop_losses, train_diffusion
 from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.setup import diffusion_config
@@ -282,3 +282,15 @@ def test_missing_folders_are_explained(tmp_path):
         parse_source(str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="no pictures"):
         parse_source(str(tmp_path))
+
+
+def test_a_relative_loss_hears_faint_damage_and_weighs_the_crops_of_a_view_by_their_squares():
+    y0 = torch.zeros(4, 3, 8, 8)
+    estimate = torch.tensor([0.3, 0.1, 0.02, 0.0])[:, None, None, None].expand(4, 3, 8, 8)
+    strong = crop_losses(estimate, y0, torch.full((4,), 0.4), "relative")
+    faint = crop_losses(estimate, y0, torch.full((4,), 0.1), "relative")
+    assert float(strong[0] / strong[1]) == pytest.approx(9)
+    torch.testing.assert_close(faint, 4 * strong)
+    # Where nothing is to be removed, even a little counts.
+    nothing = crop_losses(estimate, y0, torch.zeros(4), "relative")
+    assert float(nothing[2]) > 4 * float(faint[2]) and float(nothing[0] / nothing[1]) < 4
