@@ -126,10 +126,7 @@ def _draw_element(
 ) -> tuple[str, Image]:
     if category == "natural":
         return "photo", draw_natural(rng, height, width, photos)
-    if category == "regular":
-        name = str(rng.choice(list(REGULAR)))
-        return name, REGULAR[name](rng, height, width)
-    pool = STOCHASTIC if category == "stochastic" else COLOURS
+    pool = {"regular": REGULAR, "stochastic": STOCHASTIC, "colours": COLOURS}[category]
     name = str(rng.choice(list(pool), p=[share for share, _ in pool.values()]))
     return name, pool[name][1](rng, height, width)
 
