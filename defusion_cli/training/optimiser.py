@@ -55,9 +55,10 @@ class Muon(Optimizer):
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
                 average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                # Columns in the order of memory with channels_last: no copy, and to orthogonality no order matters.
-                update = parameter.grad.lerp(average, group["momentum"]).movedim(1, -1).flatten(1)
-                updates.append(update.bfloat16())
+                # In place, since nobody needs the gradient after the step. Columns in the order of memory with
+                # channels_last: no copy, and to orthogonality no order matters.
+                update = parameter.grad.lerp_(average, group["momentum"]).movedim(1, -1).flatten(1)
+                updates.append(update)
                 moved.append((parameter, group["lr"]))
         for (parameter, lr), update in zip(moved, self._orthogonal(updates), strict=True):
             rows, columns = update.shape
@@ -112,10 +113,11 @@ def _orthogonal_by_shape(matrices: list[Tensor]) -> list[Tensor]:
     for position, matrix in enumerate(matrices):
         alike.setdefault(tuple(matrix.shape), []).append(position)
     result = list(matrices)
-    for positions in alike.values():
-        for position, update in zip(
-            positions, orthogonalise(torch.stack([matrices[k] for k in positions])), strict=True
-        ):
+    for shape, positions in alike.items():
+        together = torch.empty((len(positions), *shape), dtype=torch.bfloat16, device=matrices[0].device)
+        for row, position in zip(together, positions, strict=True):
+            row.copy_(matrices[position])
+        for update, position in zip(orthogonalise(together), positions, strict=True):
             result[position] = update
     return result
 
