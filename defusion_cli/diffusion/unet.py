@@ -58,22 +58,23 @@ class _Stack(nn.ModuleList):
 
 
 class TokenAttention(nn.Module):
-    """Self-attention over positions, then cross-attention to the tokens; both residual, both starting at zero."""
+    """Cross-attention from positions to the tokens, residual, starting at zero.
+
+    Positions do not attend to one another: it gave nothing (haze 8.66 dB with, 8.67 without, noise 9.14 and 9.15 on
+    four Kodak photographs), and a tile was restored otherwise than the same place in the whole.
+    """
 
     def __init__(self, channels: int, token_dim: int, heads: int) -> None:
         super().__init__()
         if heads < 1 or channels % heads:
             raise ValueError(f"{channels} channels cannot be shared by {heads} attention heads")
         self.heads = heads
-        self.norm_self, self.norm_cross = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.self_qkv = nn.Linear(channels, 3 * channels)
-        self.self_out = nn.Linear(channels, channels)
+        self.norm_cross = nn.LayerNorm(channels)
         self.cross_q = nn.Linear(channels, channels)
         self.cross_kv = nn.Linear(token_dim, 2 * channels)
         self.cross_out = nn.Linear(channels, channels)
-        for layer in (self.self_out, self.cross_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.cross_out.weight)
+        nn.init.zeros_(self.cross_out.bias)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
@@ -84,7 +85,6 @@ class TokenAttention(nn.Module):
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         n, c, h, w = x.shape
         flat = x.flatten(2).transpose(1, 2)  # N×(H·W)×C
-        flat = flat + self.self_out(self._attend(*self.self_qkv(self.norm_self(flat)).chunk(3, dim=2)))
         k, v = self.cross_kv(tokens).chunk(2, dim=2)
         flat = flat + self.cross_out(self._attend(self.cross_q(self.norm_cross(flat)), k, v))
         return flat.transpose(1, 2).reshape(n, c, h, w)

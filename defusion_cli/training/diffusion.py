@@ -7,6 +7,7 @@ only, so neither the number of processes nor an interruption changes what is com
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -57,6 +58,9 @@ _FAINTEST, _NOTHING, _USUAL = 0.1, 0.3, 0.2
 usual is 0.2."""
 
 _MOST_SKIPPED = 20
+_WILD, _NORM_MEMORY, _SETTLED = 20.0, 0.98, 100
+"""A gradient so many times longer than usual is not followed, once so many have been seen."""
+
 _CALIBRATION_SLOTS = 8
 
 
@@ -119,6 +123,7 @@ class DiffusionTraining:
                 self.model, [rank.device.index] if rank.device.type == "cuda" else None, gradient_as_bucket_view=True
             )
         self.skipped = 0
+        self.usual_norm, self.seen_norms = 0.0, 0
 
     def _calibrate(self, ids: Sequence[str]) -> None:
         """Show a fresh backbone of ours how instructions differ."""
@@ -218,8 +223,19 @@ class DiffusionTraining:
             times.append(torch.where(pure, TRAIN_TIMESTEPS - 1, t))
         return torch.cat(noise), torch.cat(times)
 
+    def _is_wild(self, norm: float) -> bool:
+        """Whether a gradient is not to be followed: one step along it can end a training that went well for hours."""
+        if self.step == self.config.coarse_end:
+            self.seen_norms = 0  # another loss, of other parameters
+        if not math.isfinite(norm) or (self.seen_norms >= _SETTLED and norm > _WILD * self.usual_norm):
+            return True
+        share = max(1 - _NORM_MEMORY, 1 / (self.seen_norms + 1))
+        self.usual_norm += share * (norm - self.usual_norm)
+        self.seen_norms += 1
+        return False
+
     def _update(self, norm: Tensor) -> None:
-        if torch.isfinite(norm):
+        if not self._is_wild(float(norm)):
             self.optimisers.step(self.config.learning_rate(self.step))
             self.ema.update(self.model, self.step)
             self.skipped = 0
@@ -227,7 +243,7 @@ class DiffusionTraining:
             self.skipped += 1
             if self.skipped >= _MOST_SKIPPED:
                 raise DefusionError(
-                    f"Training diverged: {_MOST_SKIPPED} steps in a row had no finite gradient.",
+                    f"Training diverged: the gradients of {_MOST_SKIPPED} steps in a row are infinite or far too long.",
                     fix=f"--set lr={self.config.lr / 2:g}, and delete the newest checkpoint",
                 )
         self.optimisers.zero_grad()
@@ -239,6 +255,7 @@ class DiffusionTraining:
             "ema": self.ema.shadow,
             "optimisers": self.optimisers.state_dict(),
             "rng": rng_state(),
+            "norms": {"usual": self.usual_norm, "seen": self.seen_norms},
         }
 
     def load_state(self, step: int, state: dict[str, Any]) -> None:
@@ -247,6 +264,7 @@ class DiffusionTraining:
         self.ema.shadow = {name: tensor.to(self.rank.device) for name, tensor in state["ema"].items()}
         self.optimisers.load_state_dict(state["optimisers"])
         torch.set_rng_state(state["rng"]["cpu"])
+        self.usual_norm, self.seen_norms = state["norms"]["usual"], state["norms"]["seen"]
         self.step = step
 
     def pipeline(self) -> DefusionPipeline:
@@ -275,8 +293,11 @@ def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str) -> Tenso
         return error
     if kind == "psnr":
         return (error + _ERROR_FLOOR).log()
-    of_views = view_losses(error, sizes)
-    return torch.where(sizes > 0, error / (sizes.clamp(min=_FAINTEST) * _USUAL), of_views)
+    size = sizes.clamp(min=_FAINTEST)
+    root = (error + _ERROR_FLOOR).sqrt()
+    # Huber's: an error larger than the damage itself pulls no harder the larger it is, or one crop ends a training.
+    squared = torch.where(root < size, root.square(), size * (2 * root - size)) / (size * _USUAL)
+    return torch.where(sizes > 0, squared, view_losses(error, sizes))
 
 
 def view_losses(error: Tensor, sizes: Tensor) -> Tensor:

@@ -189,6 +189,27 @@ def test_a_diverging_run_stops_with_advice(tmp_path, photos, tokenizer):
             training._update(torch.tensor(float("nan")))
 
 
+def test_a_gradient_far_longer_than_usual_is_not_followed(tmp_path, photos, tokenizer):
+    training = DiffusionTraining(TINY, make_run(tmp_path, photos, tokenizer), ALONE)
+    weights = training.model.conv_in.weight
+
+    def moved(norm: float) -> bool:
+        for parameter in training.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        before = weights.detach().clone()
+        training._update(torch.tensor(norm))
+        training.step += 1
+        return not torch.equal(before, weights)
+
+    assert moved(100.0)  # nobody knows yet what is usual
+    assert all(moved(norm) for norm in [1.0, 3.0, 2.0, 0.5] * 30)
+    assert not moved(1000.0) and not moved(float("inf"))
+    assert moved(2.0)
+    other = DiffusionTraining(TINY, make_run(tmp_path, photos, tokenizer), ALONE)
+    other.load_state(training.step, training.state())
+    assert other._is_wild(1000.0) and not other._is_wild(2.0)
+
+
 def test_learning_rate_rises_holds_and_falls():
     config = DiffusionConfig(steps=1000, lr=1e-3, lr_min=1e-6, warmup=100, hold=0.5)
     assert config.learning_rate(0) == pytest.approx(1e-5)
@@ -289,8 +310,10 @@ def test_a_relative_loss_hears_faint_damage_and_weighs_the_crops_of_a_view_by_th
     estimate = torch.tensor([0.3, 0.1, 0.02, 0.0])[:, None, None, None].expand(4, 3, 8, 8)
     strong = crop_losses(estimate, y0, torch.full((4,), 0.4), "relative")
     faint = crop_losses(estimate, y0, torch.full((4,), 0.1), "relative")
-    assert float(strong[0] / strong[1]) == pytest.approx(9)
-    torch.testing.assert_close(faint, 4 * strong)
+    assert float(strong[0] / strong[1]) == pytest.approx(9, rel=0.02)
+    assert float(faint[2] / strong[2]) == pytest.approx(4)
+    # But an error larger than the damage itself counts no more than in proportion.
+    assert float(faint[0] / faint[1]) < 6
     # Where nothing is to be removed, even a little counts.
     nothing = crop_losses(estimate, y0, torch.zeros(4), "relative")
-    assert float(nothing[2]) > 4 * float(faint[2]) and float(nothing[0] / nothing[1]) < 4
+    assert float(nothing[2]) > 3 * float(faint[2]) and float(nothing[0] / nothing[1]) < 4
