@@ -126,7 +126,10 @@ def _draw_element(
 ) -> tuple[str, Image]:
     if category == "natural":
         return "photo", draw_natural(rng, height, width, photos)
-    pool = {"regular": REGULAR, "stochastic": STOCHASTIC, "colours": COLOURS}[category]
+    if category == "regular":
+        name = str(rng.choice(list(REGULAR)))
+        return name, REGULAR[name](rng, height, width)
+    pool = STOCHASTIC if category == "stochastic" else COLOURS
     name = str(rng.choice(list(pool), p=[share for share, _ in pool.values()]))
     return name, pool[name][1](rng, height, width)
 

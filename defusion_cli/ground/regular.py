@@ -172,18 +172,6 @@ def _draw_dots(rng: np.random.Generator, height: int, width: int) -> Image:
     return two_tone(rng, edge(radius - np.hypot(to_next_x, to_next_y)))
 
 
-def _draw_points(rng: np.random.Generator, height: int, width: int) -> Image:
-    """Small disks far apart, mostly white on black: blurred, each becomes a picture of the point spread function."""
-    pitch = float(rng.uniform(32.0, 48.0))
-    x, y = rotated(*centred_grid(height, width), float(rng.uniform(0, 90)))
-    to_next_x, to_next_y = x - pitch * np.round(x / pitch), y - pitch * np.round(y / pitch)
-    dots = edge(float(rng.uniform(1.5, 3.5)) - np.hypot(to_next_x, to_next_y))[..., None]
-    field, dot = rng.uniform(0.0, 0.1), rng.uniform(0.9, 1.0)
-    if rng.random() < 0.2:
-        field, dot = dot, field
-    return np.repeat(np.float32(field) + dots * np.float32(dot - field), 3, axis=2)
-
-
 def _draw_plaid(rng: np.random.Generator, height: int, width: int) -> Image:
     """Two crossed families of coloured stripes: woven cloth."""
     x, y = rotated(*centred_grid(height, width), float(rng.choice([0.0, 45.0, rng.uniform(0, 90)])))
@@ -194,18 +182,16 @@ def _draw_plaid(rng: np.random.Generator, height: int, width: int) -> Image:
     return base
 
 
-# Nothing else tells one blur from another as points do, hence their share.
-REGULAR: dict[str, tuple[float, Callable[[np.random.Generator, int, int], Image]]] = {
-    "points": (0.6, _draw_points),
-    "star": (0.04, _draw_star),
-    "slanted-edges": (0.04, _draw_slanted_edges),
-    "wedges": (0.04, _draw_wedges),
-    "zone-plate": (0.04, _draw_zone_plate),
-    "checker": (0.04, _draw_checker),
-    "line-pairs": (0.04, _draw_line_pairs),
-    "text": (0.04, _draw_text),
-    "rings": (0.04, _draw_rings),
-    "dots": (0.04, _draw_dots),
-    "plaid": (0.04, _draw_plaid),
+REGULAR: dict[str, Callable[[np.random.Generator, int, int], Image]] = {
+    "star": _draw_star,
+    "slanted-edges": _draw_slanted_edges,
+    "wedges": _draw_wedges,
+    "zone-plate": _draw_zone_plate,
+    "checker": _draw_checker,
+    "line-pairs": _draw_line_pairs,
+    "text": _draw_text,
+    "rings": _draw_rings,
+    "dots": _draw_dots,
+    "plaid": _draw_plaid,
 }
-"""Share of the draws and element, by name."""
+"""Elements by name."""

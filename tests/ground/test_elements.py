@@ -16,7 +16,7 @@ from defusion_cli.ground.stochastic import STOCHASTIC, dead_leaves, power_law_no
 
 Element = Callable[[np.random.Generator, int, int], NDArray[np.float32]]
 ELEMENTS: dict[str, Element] = {
-    **{name: draw for name, (_, draw) in REGULAR.items()},
+    **REGULAR,
     **{name: draw for name, (_, draw) in STOCHASTIC.items()},
     **{name: draw for name, (_, draw) in COLOURS.items()},
 }
@@ -124,5 +124,5 @@ def test_grey_steps_fall() -> None:
 
 
 def test_shares_add_up() -> None:
-    for pool in (REGULAR, STOCHASTIC, COLOURS):
+    for pool in (STOCHASTIC, COLOURS):
         assert sum(share for share, _ in pool.values()) == pytest.approx(1.0)
