@@ -120,7 +120,7 @@ def test_micro_batches_give_the_same_gradient(tmp_path, photos, tokenizer):
     curves = []
     for micro in (0, 2):
         out = tmp_path / str(micro)
-        train_diffusion(replace(TINY, micro_batch=micro, steps=3), make_run(out, photos, tokenizer), ALONE)
+        train_diffusion(replace(TINY, micro_batch=micro, steps=3, muon_lr=0.0), make_run(out, photos, tokenizer), ALONE)
         curves.append(losses(out))
     assert np.allclose(*curves, atol=0.02)
 
@@ -146,7 +146,7 @@ def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer, muon_l
         assert done.returncode == 0, done.stderr
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 5
-    assert np.allclose(one, two, atol=0.02), (one, two)
+    assert np.allclose(one, two, rtol=0.02, atol=0.02), (one, two)
     if muon_lr:
         return  # it blows the rounding of bfloat16 up where there is next to no gradient: equal curves, other weights
     _, a = load_checkpoint(latest_checkpoint(tmp_path / "one" / "checkpoints"))
