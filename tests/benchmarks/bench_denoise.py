@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from outputs import add_outputs, leave
 from skimage import data, restoration
 from torch import nn
 from torch.nn import functional as F
@@ -168,8 +168,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=10, help="photographs taken from the folder, default 10")
     parser.add_argument("--side", type=int, default=256, help="of the squares without a folder, pixels, default 256")
     parser.add_argument("--sigma", type=float, default=25.0, help="deviation of the noise of 255, default 25")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    add_outputs(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -182,13 +181,8 @@ def main() -> int:
         words = f"squares of {arguments.side} px of three photographs that ship with scikit-image"
     missing: dict[str, str] = {}
     rows = measure(photos, arguments.sigma / 255, missing)
-    document = {"version": 1, "sigma": arguments.sigma, "pictures": words, "rows": rows, "left_out": missing}
-    print(page(document))
-    if arguments.markdown:
-        with arguments.markdown.open("a", encoding="utf-8") as file:
-            file.write(f"\n## Noise, beside other programs\n\n{page(document)}\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    document = {"sigma": arguments.sigma, "pictures": words, "rows": rows, "left_out": missing}
+    leave(arguments, "Noise, beside other programs", page(document), document)
     return 0
 
 

@@ -9,7 +9,6 @@ of their peak; what a view costs is measured on one core; how long the GPUs woul
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 from bench_synthesis import processor
+from outputs import add_outputs, leave
 from torch.utils.flop_counter import FlopCounterMode
 
 from defusion_cli.allocator import keep_freed_memory
@@ -162,16 +162,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=40, help="views of each kind, default 40")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    add_outputs(parser)
     arguments = parser.parse_args()
     result = measure(arguments.count)
-    print(table(result))
-    if arguments.markdown:
-        with arguments.markdown.open("a", encoding="utf-8") as page:
-            page.write(f"\n## Feeding eight A100\n\n{table(result)}\n\nA core of {processor()}, {date.today()}.\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"version": 1, **result}, indent=2) + "\n", encoding="utf-8")
+    leave(arguments, "Feeding eight A100", table(result), result, f"A core of {processor()}, {date.today()}.")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ peak resident memory, of the largest of its processes.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 
 import cv2
+from outputs import add_outputs, leave
 from skimage import data
 
 LIMIT = 1.2
@@ -76,17 +76,11 @@ def main() -> int:
     parser.add_argument("command", choices=sorted(OPTIONS), nargs="?", default="degrade")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 1000], help="pictures a run, default 10 1000")
     parser.add_argument("--sides", type=int, nargs="+", default=[128], help="their sides in pixels, default 128")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    add_outputs(parser)
     arguments = parser.parse_args()
     rows = [peak_megabytes(arguments.command, count, side) for side in arguments.sides for count in arguments.counts]
-    print(table(rows))
-    if arguments.markdown:
-        with arguments.markdown.open("a", encoding="utf-8") as page:
-            page.write(f"\n## Memory of `{arguments.command}`\n\n{table(rows)}\n")
-    if arguments.json:
-        document = {"version": 1, "command": arguments.command, "rows": rows}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    document = {"command": arguments.command, "rows": rows}
+    leave(arguments, f"Memory of `{arguments.command}`", table(rows), document)
     return int(rows[-1]["peak_mb"] > LIMIT * rows[0]["peak_mb"])
 
 

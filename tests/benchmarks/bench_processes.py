@@ -8,7 +8,6 @@ Both train the default preset on ready tensors; the two take turns. Needs two co
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 from bench_synthesis import processor
 from bench_training import PHOTOS, batches, start
+from outputs import add_outputs, leave
 
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.training.launch import join_cluster
@@ -66,8 +66,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=10, help="steps a turn, default 10")
     parser.add_argument("--turns", type=int, default=3, help="turns, default 3; the least time counts")
     parser.add_argument("--one", action="store_true", help="be one of the processes that train")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    add_outputs(parser)
     arguments = parser.parse_args()
     if arguments.one:
         train(arguments.photos, arguments.steps)
@@ -77,13 +76,8 @@ def main() -> int:
         for _ in range(arguments.turns)
     ]
     result = {name: min(turn[name] for turn in turns) for name in THREADS}
-    print(table(result))
-    if arguments.markdown:
-        machine = f"{processor()}, torch {torch.__version__}, {date.today()}"
-        with arguments.markdown.open("a", encoding="utf-8") as page:
-            page.write(f"\n## Two training processes\n\n{table(result)}\n\n{machine}.\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"version": 1, "seconds_a_step": result}, indent=2) + "\n")
+    machine = f"{processor()}, torch {torch.__version__}, {date.today()}."
+    leave(arguments, "Two training processes", table(result), {"seconds_a_step": result}, machine)
     one, two = result.values()
     return int(two > (1 + MOST_LOST) * one)
 

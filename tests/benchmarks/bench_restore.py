@@ -9,7 +9,6 @@ Everything is processor time of one thread, so that what else runs on the machin
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from outputs import add_outputs, leave
 from skimage import data
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -163,13 +163,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=5, help="passes of which the fastest counts, default 5")
     parser.add_argument("--count", type=int, default=1000, help="pictures of the folder, default 1000")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    add_outputs(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     document: dict[str, Any] = {
-        "version": 1,
         "machine": platform.processor() or platform.machine(),
         "format": "bfloat16" if use_bfloat16("cpu") else "float32",
         "start": measure_start(arguments.turns),
@@ -177,12 +175,7 @@ def main() -> int:
         "model": measure_model(arguments.turns),
         "folder": measure_folder(arguments.count, arguments.turns),
     }
-    print(page(document))
-    if arguments.markdown:
-        with arguments.markdown.open("a", encoding="utf-8") as file:
-            file.write(f"\n## Restoring\n\n{page(document)}\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    leave(arguments, "Restoring", page(document), document)
     worst = min(row["gflops"] for row in document["model"]) / document["peak_gflops"]
     share = document["folder"]["folder"] / document["folder"]["bare"]
     return int(worst < PEAK_SHARE or share < FOLDER_SHARE or document["start"]["above"] > START_S)

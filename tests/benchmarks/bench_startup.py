@@ -9,12 +9,13 @@ rest is what else the machine did.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from subprocess import DEVNULL, Popen
+
+from outputs import add_outputs, leave
 
 LIMIT = 1.5
 """Help may take this many times as long as that of the bare program."""
@@ -83,17 +84,10 @@ def main() -> int:
     """Print the table; exit with 1 if a ratio is over the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=10, help="starts of every program, default 10")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    add_outputs(parser)
     arguments = parser.parse_args()
     seconds = measure(arguments.turns)
-    print(table(seconds))
-    if arguments.markdown:
-        with arguments.markdown.open("a", encoding="utf-8") as page:
-            page.write(f"\n## Start-up\n\n{table(seconds)}\n")
-    if arguments.json:
-        document = {"version": 1, "processor_seconds": seconds, "ratios": ratios(seconds)}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    leave(arguments, "Start-up", table(seconds), {"processor_seconds": seconds, "ratios": ratios(seconds)})
     return int(max(ratios(seconds).values()) > LIMIT)
 
 

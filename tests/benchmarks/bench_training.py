@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_synthesis import processor
+from outputs import add_outputs, leave
 from torch import Tensor, nn
 
 from defusion_cli.allocator import keep_freed_memory
@@ -215,17 +215,11 @@ def main() -> int:
     parser.add_argument("photos", type=Path, nargs="?", default=PHOTOS)
     parser.add_argument("--times", type=int, default=9, help="runs of everything, default 9")
     parser.add_argument("--steps", type=int, default=20, help="steps on real data, default 20; 0 leaves them out")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--markdown", type=Path, help="also add a section to this page")
+    add_outputs(parser)
     arguments = parser.parse_args()
     result = measure(arguments.photos, arguments.times, arguments.steps)
-    print(table(result))
-    if arguments.markdown:
-        machine = f"{processor()}, torch {torch.__version__}, {date.today()}"
-        with arguments.markdown.open("a", encoding="utf-8") as page:
-            page.write(f"\n## Training step of the default preset\n\n{table(result)}\n\n{machine}.\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"version": 1, **result}, indent=2) + "\n", encoding="utf-8")
+    machine = f"{processor()}, torch {torch.__version__}, {date.today()}."
+    leave(arguments, "Training step of the default preset", table(result), result, machine)
     share = result["steps_per_second_real"] / result["steps_per_second_ready"] if arguments.steps else 1.0
     return int(result["convolution_seconds_alone"] < CONVOLUTION * result["step_seconds"] or share < FED)
 
