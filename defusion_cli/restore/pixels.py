@@ -17,7 +17,7 @@ from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
 from defusion_cli.restore.memory import choose_batch, choose_tile
 from defusion_cli.restore.reduction import ReducedPhoto, enlarge
-from defusion_cli.restore.tiling import OVERLAP_PX, Tile, batches, blend_weights, cut_tiles, draw_noise
+from defusion_cli.restore.tiling import Tile, batches, blend_weights, cut_tiles, draw_noise
 
 _GLANCE_PX = 2048
 """The thumbnail of a picture is made from a copy that is about this long."""
@@ -231,7 +231,7 @@ def _damage_in_tiles(
                 total[:, t.window[1]] += part * blend_weights(t, height, width)
         total[: len(above)] += above
         last = top == rows[-1]
-        stop = height if last else top + row[0].height - OVERLAP_PX
+        stop = height if last else top + row[0].height - row[0].overlap
         above = total[stop - top :]
         yield slice(top, stop), total[: stop - top]
 

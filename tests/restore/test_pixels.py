@@ -239,3 +239,20 @@ def test_the_default_model_leaves_no_seam_in_a_flat_sky() -> None:
     # Nor does a line show where tiles meet: the step across is no larger there than elsewhere.
     step = np.abs(np.diff(tiled - whole, axis=1)).mean(axis=(0, 2))
     assert step.max() < 0.25 / 255
+
+
+def test_a_picture_that_fits_is_done_in_one_piece(
+    pipeline: DefusionPipeline, tokens: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "photo.png", _picture(150, 330))
+    real, sizes = DefusionPipeline.damage, []
+
+    def watched(self: DefusionPipeline, lq: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(tuple(lq.shape[2:]))
+        return real(self, lq, *rest)
+
+    monkeypatch.setattr(DefusionPipeline, "damage", watched)
+    restorer = Restorer(pipeline, Instruction.undivided(tokens), tile=1024)
+    restore_files(plan_jobs(tmp_path / "in", tmp_path / "out"), restorer, None)
+    assert sizes == [(150, 330)]

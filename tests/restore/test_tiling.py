@@ -8,8 +8,10 @@ import pytest
 from defusion_cli.restore.tiling import GRID_PX, Tile, batches, blend_weights, cut_tiles, draw_noise
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 700), (127, 129), (128, 193), (192, 192), (193, 500), (640, 449)])
-@pytest.mark.parametrize("tile_px", [128, 200, 256])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 700), (127, 129), (128, 193), (192, 192), (193, 500), (640, 449), (700, 1300)]
+)
+@pytest.mark.parametrize("tile_px", [128, 200, 256, 512])
 def test_weights_of_all_tiles_add_up_to_one(size: tuple[int, int], tile_px: int) -> None:
     total = np.zeros((*size, 1), np.float32)
     tiles = cut_tiles(*size, tile_px)
@@ -23,7 +25,8 @@ def test_weights_of_all_tiles_add_up_to_one(size: tuple[int, int], tile_px: int)
 
 
 def test_tiles_share_the_length_evenly() -> None:
-    assert {tile.width for tile in cut_tiles(100, 1088, 1024)} == {576}
+    assert {tile.width for tile in cut_tiles(100, 1088, 1024)} == {640, 576}
+    assert {tile.width for tile in cut_tiles(100, 448, 256)} == {256}
 
 
 def test_a_picture_that_fits_is_one_tile() -> None:
