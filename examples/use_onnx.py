@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-MULTIPLE, THUMBNAIL = 16, 64
+MULTIPLE, THUMBNAIL = 16, 256
 
 graph, degradation, source, target = sys.argv[1:]
 tokens = np.load(graph.removesuffix(".onnx") + ".npz")[degradation]
