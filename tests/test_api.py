@@ -87,9 +87,8 @@ def test_restore_is_what_the_command_does(pictures, tiny_model, tmp_path):
     command = [sys.executable, "-m", "defusion_cli", "restore", str(path), str(tmp_path / "out.png")]
     subprocess.run([*command, "--degradation", "rain", "--model", tiny_model], check=True, capture_output=True)
     made = restore(array, "rain", model=tiny_model)
-    assert (
-        np.abs(made - read_pixels(tmp_path / "out.png")).max() <= 1.01 / 255
-    )  # the command works on the samples of the file
+    # The command works on the 8-bit samples of the file, and writes such.
+    assert np.abs(made - read_pixels(tmp_path / "out.png")).max() <= 2 / 255
 
 
 def test_parameters_can_be_forced():

@@ -25,8 +25,19 @@ def test_a_nearly_singular_matrix_becomes_what_the_iteration_in_float64_makes_of
         gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     ours = orthogonalise(matrices)
-    assert float((ours - x).norm() / x.norm()) < 0.2
+    assert float((ours - x).norm() / x.norm()) < 0.35  # directions of less than 3 % of the strongest move less
     assert float(torch.linalg.svdvals(ours).max()) < 1.4
+
+
+@pytest.mark.parametrize("rows", [8, 64])
+def test_no_spectrum_blows_up(rows):
+    """Rounding once let directions with next to no gradient grow to thousands, which ended trainings."""
+    generator = torch.Generator().manual_seed(4)
+    u, _, v = torch.linalg.svd(torch.randn(40, rows, 9 * rows, generator=generator), full_matrices=False)
+    few = torch.tensor([1.0, 0.15, 0.044, 0.03] + [0.01] * (rows - 4))
+    for spectrum in (few, 10 ** torch.linspace(0, -4, rows), few**4):
+        values = torch.linalg.svdvals(orthogonalise((u * spectrum) @ v))
+        assert float(values.max()) < 1.3 and float(values[:, 1].min()) > 0.5 * float(spectrum[1] > 0.1)
 
 
 def test_each_matrix_is_handled_as_if_it_were_alone():
