@@ -12,7 +12,7 @@ from defusion_cli.restore.memory import choose_tile, smaller_tile
 from defusion_cli.restore.pixels import AsSrgb, restore_canvas
 from defusion_cli.restore.run import SCALES, Remark
 from defusion_cli.restore.scale import plan_passes
-from defusion_cli.restore.tiling import GRID_PX, MIN_TILE_PX
+from defusion_cli.restore.tiling import MIN_TILE_PX
 
 
 class Restorer:
@@ -69,8 +69,8 @@ class Restorer:
         height, width = (-(-side // reduction) for side in canvas.size)
         backbone = type(self._pipeline.unet).__name__
         self._used = self._tile or choose_tile(backbone, self._pipeline.device, height * width)
-        # A picture smaller than a tile is one tile; `cut_tiles` rounds the side down to its grid, so up with it.
-        self._used = min(self._used, -(-max(height, width) // GRID_PX) * GRID_PX)
+        # A picture smaller than a tile is one tile of its own size.
+        self._used = min(self._used, max(height, width))
         return max(self._used, MIN_TILE_PX)
 
     def shrink(self) -> bool:

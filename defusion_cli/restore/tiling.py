@@ -56,7 +56,7 @@ class Tile:
 def cut_tiles(height: int, width: int, tile_px: int) -> list[Tile]:
     """Overlapping tiles that cover a `height`×`width` picture, row by row, none larger than `tile_px` a side.
 
-    `tile_px` is rounded down to a multiple of `GRID_PX`; at least `MIN_TILE_PX`.
+    `tile_px` is at least `MIN_TILE_PX`; where it does not cover a side, it is rounded down to a multiple of `GRID_PX`.
     """
     if tile_px < MIN_TILE_PX:
         raise ValueError(f"tiles of {tile_px} px; at least {MIN_TILE_PX} are needed")
@@ -67,9 +67,9 @@ def cut_tiles(height: int, width: int, tile_px: int) -> list[Tile]:
 
 def _cut(length: int, tile_px: int, overlap: int) -> list[tuple[int, int]]:
     """Starts and sizes along one axis: equal sizes, but for the last one, which may be smaller."""
-    most = tile_px // GRID_PX * GRID_PX
-    if length <= most:
+    if length <= tile_px:
         return [(0, length)]
+    most = tile_px // GRID_PX * GRID_PX
     inner = length - overlap
     count = -(-inner // (most - overlap))
     # Sharing the length out evenly leaves no sliver at the end; a round stride may make the last tile needless.

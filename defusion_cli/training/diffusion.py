@@ -195,7 +195,7 @@ class DiffusionTraining:
         loss = crop_losses(estimate.float(), y0, sizes, config.loss).mean()
         if coarse:
             goal = 2 * batch.coarse[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
-            loss = loss + view_losses((coarse[0].float() - goal).square().mean(dim=(1, 2, 3)), sizes).mean()
+            loss = loss + view_losses(_square_errors(coarse[0].float(), goal), sizes).mean()
         return loss
 
     def _coarse_loss(self, batch: Batch, part: range) -> Tensor:
@@ -209,8 +209,7 @@ class DiffusionTraining:
         model: Any = self.model
         with half:
             estimate = model.coarse_estimate(last, tokens, view)
-        error = (estimate.float() - y0).square().mean(dim=(1, 2, 3))
-        return view_losses(error, 2 * batch.damage[views].to(device)).mean()
+        return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
         """ε and t of the crops of some views, each from a generator of its own."""
@@ -288,7 +287,7 @@ def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str) -> Tenso
     kind
         ``relative``, ``psnr`` or ``mse``.
     """
-    error = (estimate - y0).square().mean(dim=(1, 2, 3))
+    error = _square_errors(estimate, y0)
     if kind == "mse":
         return error
     if kind == "psnr":
@@ -315,6 +314,11 @@ def view_losses(error: Tensor, sizes: Tensor) -> Tensor:
     """
     size = torch.where(sizes > 0, sizes.clamp(min=_FAINTEST), _NOTHING)
     return (error + _ERROR_FLOOR).sqrt() / (size * _USUAL).sqrt()
+
+
+def _square_errors(a: Tensor, b: Tensor) -> Tensor:
+    """Mean square difference of each of N pictures, N."""
+    return (a - b).square().mean(dim=(1, 2, 3))
 
 
 def _mix(seed: int, step: int, number: int) -> int:

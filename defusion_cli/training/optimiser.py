@@ -69,11 +69,10 @@ class Muon(Optimizer):
 
     def _orthogonal(self, matrices: list[Tensor]) -> list[Tensor]:
         """All matrices made orthogonal: every process does a share, and they tell each other."""
-        shares = deal([_work(matrix) for matrix in matrices], self._processes)
-        own = dist.get_rank() if self._processes > 1 else 0
-        done = _orthogonal_by_shape([matrices[k] for k in shares[own]])
         if self._processes == 1:
-            return [done[shares[0].index(k)] for k in range(len(matrices))]
+            return _orthogonal_by_shape(matrices)
+        shares = deal([_work(matrix) for matrix in matrices], self._processes)
+        done = _orthogonal_by_shape([matrices[k] for k in shares[dist.get_rank()]])
         longest = max(sum(matrices[k].numel() for k in share) for share in shares)
         parts = [torch.empty(longest, dtype=torch.bfloat16, device=matrices[0].device) for _ in shares]
         sent = torch.cat([matrix.flatten() for matrix in done] or [parts[0][:0]])
