@@ -29,8 +29,13 @@ LARGE_PX = 48_000_000
 BAND_PX = 4_000_000
 """Pixels of a band of rows that is converted in one go."""
 
+
 _large = threading.RLock()
 _UNTURNED = {6: 8, 8: 6}
+
+
+class NoRoomError(Exception):
+    """The samples of a large picture cannot be put on disk."""
 
 
 class Photo(Protocol):
@@ -183,14 +188,23 @@ def quantise(pixels: Pixels, bits: int) -> Samples:
 
 
 def new_samples(shape: tuple[int, int, int], dtype: Any, scratch: Path | None = None) -> Samples:
-    """Room for H×W×C samples: in memory, or if they are many in a nameless file in the folder `scratch`."""
+    """Room for H×W×C samples: in memory, or if they are many in a nameless file in the folder `scratch`.
+
+    Raises
+    ------
+    NoRoomError
+        If that file cannot be made as large as it has to be.
+    """
     if scratch is None or not is_large(*shape[:2]):
         return np.empty(shape, dtype)
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=scratch, prefix=".defusion-", suffix=".tmp") as file:
-        _reserve(file.fileno(), size)
-        room = mmap.mmap(file.fileno(), size)
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=scratch, prefix=".defusion-", suffix=".tmp") as file:
+            _reserve(file.fileno(), size)
+            room = mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        raise NoRoomError(f"{size / 1e6:.0f} MB in {scratch}: {error.strerror}") from error
     return np.frombuffer(room, dtype).reshape(shape)
 
 

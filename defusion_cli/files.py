@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import shutil
 import time
@@ -14,6 +16,8 @@ from typing import BinaryIO
 from defusion_cli.errors import DataError
 
 _TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".defusion-", ".tmp"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How Rust tells the number of a system's error."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -43,7 +47,13 @@ def staged(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def staged_folder(path: Path) -> Iterator[Path]:
-    """A folder under a hidden name beside `path`, which takes the place of `path` when it is complete."""
+    """A folder under a hidden name beside `path`, which takes the place of `path` when it is complete.
+
+    Raises
+    ------
+    OSError
+        Whatever the disk gives, also where a library written in Rust (safetensors) has wrapped it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, before = _hidden(path), _hidden(path)
     temporary.mkdir()
@@ -55,6 +65,11 @@ def staged_folder(path: Path) -> Iterator[Path]:
             os.replace(path, before)
         os.replace(temporary, path)
         sync(path.parent)
+    except Exception as error:
+        if wrapped := _OS_ERROR.search(str(error)):
+            number = int(wrapped[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
@@ -91,6 +106,21 @@ def remove_leftovers(folder: Path, older_than_s: float = 3600.0) -> None:
         with contextlib.suppress(OSError):  # gone already, or not ours to delete
             if time.time() - path.stat().st_mtime > older_than_s:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def existing_part(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
+    return next((part for part in (path, *path.parents) if os.path.exists(part)), path)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `OSError` if no file can be made in `folder`, or `folder` itself, without trying it."""
+    place = existing_part(folder)
+    if os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return
+    read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
+    number = errno.EROFS if read_only else errno.EACCES
+    raise OSError(number, os.strerror(number), str(place))
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:

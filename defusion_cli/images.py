@@ -19,7 +19,7 @@ from PIL.Image import DecompressionBombError
 
 from defusion_cli import image_decode, image_encode
 from defusion_cli.allocator import give_memory_back
-from defusion_cli.canvas import Canvas, Samples, Tags, quantise
+from defusion_cli.canvas import Canvas, NoRoomError, Samples, Tags, quantise
 from defusion_cli.canvas import Pixels as Pixels
 from defusion_cli.errors import DataError, DefusionError
 from defusion_cli.files import list_files, list_names, write_atomically
@@ -127,6 +127,12 @@ def _decode(file: BinaryIO, path: Path, scratch: Path | None = None) -> Canvas:
         raise DataError(f"{path} is not a picture.", found=found, accepted=_READABLE) from None
     except (image_decode.TooLargeError, DecompressionBombError) as error:
         raise DataError(f"{path} has too many pixels.", found=str(error)) from None
+    except NoRoomError as error:
+        raise DataError(
+            f"{path} is large, and there is no room for its samples.",
+            found=str(error),
+            fix="free some space, or name an output on another disk",
+        ) from None
     except MemoryError:
         raise DataError(f"{path} is too large for the free memory.") from None
     except DefusionError:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import save_tiny_model
 
+from defusion_cli import canvas as canvas_module
 from defusion_cli import image_decode
 from defusion_cli.app import exit_code, explain
 from defusion_cli.canvas import Canvas
@@ -28,6 +30,7 @@ from defusion_cli.plugins import installed_plugins
 from defusion_cli.restore.ledger import Ledger
 from defusion_cli.restore.plan import plan_jobs
 from defusion_cli.restore.run import Outcome, restore_files
+from defusion_cli.training.checkpoint import save_checkpoint
 
 
 def _darken(canvas: Canvas) -> None:
@@ -138,6 +141,46 @@ def test_an_input_that_vanishes_is_named_and_the_rest_is_done(photos, tmp_path):
     outcomes = restore_files(jobs, _darken, None)
     assert _states(outcomes) == "rfrr"
     assert "b.png cannot be read: No such file" in str(outcomes[1].problem)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_computed(photos, small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    calls: list[Canvas] = []
+    with pytest.raises(OSError, match="Read-only") as caught:
+        restore_files(plan_jobs(photos, small_disk / "a/b"), calls.append, None)
+    assert (caught.value.filename, calls) == (str(small_disk), [])
+    with pytest.raises(OSError, match="Read-only") as caught:
+        run_tasks(plan_folder(photos, small_disk, Damage(("noise",)), installed_plugins()), small_disk)
+    assert caught.value.filename == str(small_disk)
+
+
+def test_a_finished_folder_may_become_read_only(photos, small_disk):
+    (photos / "b.png").unlink()
+    (photos / "c.png").unlink()
+    (photos / "d.png").unlink()
+    plan = plan_folder(photos, small_disk / "d", Damage(("noise",)), installed_plugins())
+    restore_files(plan_jobs(photos, small_disk / "r"), _darken, Ledger(small_disk / "r", {}))
+    run_tasks(plan, small_disk / "d")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert _states(restore_files(plan_jobs(photos, small_disk / "r"), _darken, Ledger(small_disk / "r", {}))) == "s"
+    assert run_tasks(plan, small_disk / "d").counts["kept"] == 1
+
+
+def test_a_large_picture_without_room_for_its_samples_is_named(photos, small_disk, monkeypatch):
+    monkeypatch.setattr(canvas_module, "LARGE_PX", 100)
+    write_image(photos / "b.png", np.zeros((100, 120, 3), np.float32))  # 36 kB
+    outcomes = restore_files(plan_jobs(photos, small_disk), _darken, None)
+    assert outcomes[1].state == "failed" and outcomes[0].state == "restored"
+    said = str(outcomes[1].problem)
+    assert "b.png is large, and there is no room for its samples" in said and str(small_disk) in said
+
+
+def test_a_full_disk_is_told_of_a_checkpoint_too(small_disk):
+    save_checkpoint(small_disk, 1, {"x": torch.zeros(1000)})
+    with pytest.raises(OSError) as caught:
+        save_checkpoint(small_disk, 2, {"x": torch.zeros(10_000)})
+    assert (exit_code(caught.value), "disk is full" in str(explain(caught.value))) == (1, True)
+    assert [path.name for path in small_disk.iterdir()] == ["step-00000001"]
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no users here")

@@ -111,7 +111,7 @@ def restore(
     shown = _show(report, outcomes, label, reference)
     if json:
         _print_report(outcomes, out, shown, {"instruction": label, **settings})
-    else:
+    elif shown or any(outcome.state != "failed" for outcome in outcomes):
         console.result(str(shown or (out if out.is_dir() else jobs[0].target)))
     counts = {words: sum(outcome.state == state for outcome in outcomes) for state, words in _STATES.items()}
     console.summary(counts, time.monotonic() - start, out)

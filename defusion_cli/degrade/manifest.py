@@ -201,7 +201,8 @@ class Ledger:
                 file.writelines(self._lines(kept))
         if self._journal is not None:
             self._journal.close()
-        (self._folder / _JOURNAL_NAME).unlink(missing_ok=True)
+        if (self._folder / _JOURNAL_NAME).exists():  # a folder that became read-only has none, and refuses unlink
+            (self._folder / _JOURNAL_NAME).unlink()
         return self._manifest if kept else None
 
     def _is_written(self, names: Sequence[str]) -> bool:

@@ -20,7 +20,7 @@ from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.degrade.manifest import Entry, Ledger, versions
 from defusion_cli.degrade.plan import Item, Plan, Task
 from defusion_cli.errors import DataError, DefusionError
-from defusion_cli.files import remove_leftovers, write_atomically
+from defusion_cli.files import remove_leftovers, require_writable, write_atomically
 from defusion_cli.images import Picture, decode_image, encode_image
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins import apply_recipe, installed_plugins
@@ -181,6 +181,8 @@ def run_task(task: Task, out: Path, known: Sequence[Entry | None], overwrite: bo
             if there and entry and _is_current(path, item, entry, digest):
                 outcomes.append(Outcome(item.output, "kept", entry))
                 continue
+            if not there:
+                require_writable(path.parent)  # said before anything is computed
             picture = picture or decode_image(data, task.source)
             pixels = apply_recipe(picture.pixels, item.recipe, plugins)
             made = encode_image(path, pixels, picture)

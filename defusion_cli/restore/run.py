@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from defusion_cli.canvas import Canvas
 from defusion_cli.errors import DataError, DefusionError
-from defusion_cli.files import staged
+from defusion_cli.files import existing_part, require_writable, staged
 from defusion_cli.images import encode_canvas, format_of, open_canvas
 from defusion_cli.interrupt import patient_interrupt
 from defusion_cli.restore.ledger import Ledger
@@ -183,10 +183,13 @@ def _open(job: Job, ledger: Ledger | None, options: Options) -> Canvas | Outcome
             if not (ledger and ledger.owns(job)):
                 raise DataError(f"{job.target} is there already.", fix="add --overwrite, or name another output")
         format_of(job.target)
+        require_writable(job.target.parent)  # said before anything is computed
         return open_canvas(job.source, scratch=job.target.parent)
     except DefusionError as error:
         return Outcome(job, "failed", problem=error)
     except OSError as error:
+        if error.errno in _HOPELESS:
+            raise
         return Outcome(job, "failed", problem=_problem(error, job))
 
 
@@ -242,4 +245,5 @@ def _put(file: BinaryIO, made: _Restored, options: Options) -> None:
 
 
 def _problem(error: OSError, job: Job) -> DataError:
-    return DataError(f"{job.target} cannot be written: {error.strerror or error}.", fix=f"ls -ld {job.target.parent}")
+    place = existing_part(job.target.parent)
+    return DataError(f"{job.target} cannot be written: {error.strerror or error}.", fix=f"ls -ld {place}")
