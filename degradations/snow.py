@@ -10,6 +10,10 @@ scales radius and fall path alike, and near flakes are out of focus, softer and 
 irregular outline, swept along its path. Light is linear, or sRGB values (``space="srgb"``), in which the public
 sets were made.
 
+The veil is snow too far away to be seen as flakes. Where flakes are equally dense everywhere, every stretch of depth
+hides as much as any other (Koschmieder's law for haze): the veil's optical depth is that of the small flakes times
+how much farther the scene reaches than they do, and dense snow over a deep scene is never without it.
+
 Left out: the colour fringes that [1] gives its flakes, crystal shapes, flakes hidden by near objects, and snow
 on the ground.
 
@@ -44,6 +48,11 @@ class _Size(NamedTuple):
 
 _SIZES = (_Size(1.0, 0.6, 1.0), _Size(2.6, 0.5, 1.0), _Size(6.5, 0.9, 0.8))
 """Small (far), medium and large (near, out of focus) flakes."""
+_OPACITIES = (0.35, 1.0)
+"""Of flakes, over that of the densest."""
+_DEEP_SHARE, _REACH = 0.4, (2.0, 8.0)
+"""How many scenes reach beyond the small flakes, and how often these scenes hold the stretch that small flakes fill.
+The others are as in Snow100K: no veil."""
 _ROUND_PX = 1.5
 """Below this radius an outline cannot be seen."""
 _SAMPLES = 40_000
@@ -76,7 +85,7 @@ class Snow(Degradation[SnowParams]):
     """Three sizes of irregular flakes, and veil."""
 
     id = "snow"
-    version = "2"
+    version = "3"
     summary = "Falling snow in three flake sizes, with motion and the veil of far snow."
     position = Position.PRECIPITATION
     Params = SnowParams
@@ -95,7 +104,8 @@ class Snow(Degradation[SnowParams]):
         scales = np.array([size.scale for size in _SIZES])
         areas = scales**2 * (np.pi * radius**2 + 2 * radius * motion)
         counts = np.minimum(cover * shares / shares.sum() / areas * 1e6, (40000.0, 6000.0, 800.0))
-        veil = rng.uniform(0.0, 0.05 + 0.9 * s**2) if rng.random() < 0.4 else 0.0
+        reach = rng.uniform(*_REACH) if rng.random() < _DEEP_SHARE else 0.0
+        veil = reach * np.mean(_OPACITIES) * opacity * counts[0] * areas[0] * 1e-6
         return SnowParams(
             small=float(counts[0]),
             medium=float(counts[1]),
@@ -107,7 +117,7 @@ class Snow(Degradation[SnowParams]):
             opacity=float(min(opacity, 1.0)),
             roughness=float(rng.uniform(0.3, 0.8)),
             light=float(rng.uniform(0.85, 1.0)),
-            veil=float(veil),
+            veil=float(min(veil, 3.0)),
             space="srgb" if rng.random() < 0.7 else "linear",
         )
 
@@ -152,7 +162,7 @@ def flake_layer(shape: tuple[int, int], params: SnowParams, rng: np.random.Gener
         radius, path = params.radius_px * size.scale, params.motion_px * size.scale
         margin = 2.0 * radius + path
         count = round(density * (h + 2 * margin) * (w + 2 * margin) * 1e-6)
-        opacity = params.opacity * size.opacity * rng.uniform(0.35, 1.0, count)
+        opacity = params.opacity * size.opacity * rng.uniform(*_OPACITIES, count)
         flakes = np.stack(
             [
                 rng.uniform(-margin, w + margin, count),

@@ -104,5 +104,15 @@ def test_veil_follows_the_depth_it_is_given() -> None:
     np.testing.assert_allclose(out[..., 1], 0.9 + (0.4 - 0.9) * np.exp(-1.5 * depth), atol=1e-5)
 
 
+def test_sampled_veil_grows_with_the_small_flakes_that_it_continues() -> None:
+    drawn = [SNOW.sample(np.random.default_rng(seed), severity) for seed in range(300) for severity in (0.3, 1.0)]
+    veiled = [params for params in drawn if params.veil > 0]
+    assert 0.3 < len(veiled) / len(drawn) < 0.5
+    for params in veiled:
+        area = np.pi * params.radius_px**2 + 2 * params.radius_px * params.motion_px
+        stretch = params.small * 1e-6 * area * params.opacity * 0.675  # the optical depth that small flakes have
+        assert 1.9 * stretch < params.veil < 8.5 * stretch
+
+
 def test_golden(photo: np.ndarray, golden: Any) -> None:
     golden.check("snow", SNOW.apply(photo, SnowParams(veil=0.3), np.random.default_rng(0)))
