@@ -3,8 +3,8 @@
 A grain of noise is not predictable from ten bits, so a reconstruction loss rates noise and nothing alike and the
 tokens forget it. A linear read-out of the quantised code is therefore asked, during training only, for the
 energies, orientations and extremes of the residual in the cell: the classical description of stochastic texture
-by band statistics (Heeger and Bergen, SIGGRAPH 1995; Portilla and Simoncelli, IJCV 2000). A second one is asked
-which plugins are at work, from the tokens of the whole instruction.
+by band statistics (Heeger and Bergen, SIGGRAPH 1995; Portilla and Simoncelli, IJCV 2000). Two more are asked, from the
+tokens of the whole instruction, which plugins are at work and how edges differ with their direction.
 """
 
 from __future__ import annotations
@@ -111,15 +111,73 @@ class StatisticsHead(nn.Module):
         return statistics.float()
 
 
-class PresenceHead(nn.Module):
-    """Linear read-out of the plugins at work, from mean and deviation of the codes; used in training only."""
+class WholeHead(nn.Module):
+    """Linear read-out of facts about the whole instruction, from mean and deviation of the codes; in training only."""
 
     def __init__(self, count: int, embed_dim: int = 256) -> None:
         super().__init__()
         self.read = nn.Linear(2 * embed_dim, count)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """N×P logits of N×embed_dim×h×w codes."""
+        """N×count values of N×embed_dim×h×w codes."""
         flat = codes.flatten(2)
-        logits: Tensor = self.read(torch.cat([flat.mean(2), (flat.var(2) + 1e-4).sqrt()], 1))
-        return logits.float()
+        values: Tensor = self.read(torch.cat([flat.mean(2), (flat.var(2) + 1e-4).sqrt()], 1))
+        return values.float()
+
+
+_DIRECTIONS, _HARMONICS = 12, 4
+_OCTAVES = 4
+_FAINT = 1e-8
+
+
+def blur_shape(instruction: Tensor) -> Tensor:
+    """How the edges in a whole residual differ with their direction: what tells one blur from another.
+
+    A blur widens an edge by the extent of its point spread function across the edge: an aperture all edges alike,
+    a path those across it most. How the energy of edges of one direction is shared by the scales tells their width,
+    whatever the picture. The direction itself does not matter: what is returned are mean, deviation and the sizes of
+    the first harmonics over all directions.
+
+    Parameters
+    ----------
+    instruction
+        N×3×H×W residual in [−1, 1]; H and W at least 8.
+
+    Returns
+    -------
+    Tensor
+        N×K, of logarithms of energies; all vary by roughly 1.
+    """
+    grey = instruction.float().mean(1, keepdim=True)
+    rows = [_by_direction(F.avg_pool2d(grey, 2**octave)) for octave in range(_OCTAVES)]
+    energy, amplitude, level = (torch.stack(parts, 1) for parts in zip(*rows, strict=True))
+    logs = (energy + _FAINT).log()
+    table = torch.cat(
+        [
+            logs[:, :1],
+            logs.diff(dim=1),
+            logs - (level + _FAINT).log(),
+            logs - 2 * (amplitude + _FAINT**0.5).log(),
+        ],
+        1,
+    )
+    mean = table.mean(2)
+    harmonics = torch.fft.rfft(table - mean[..., None], dim=2)[..., 1 : _HARMONICS + 1].abs() / _DIRECTIONS
+    return torch.cat([mean, 3 * table.std(2), 5 * harmonics.flatten(1)], 1)
+
+
+def _by_direction(grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Energy and amplitude of the gradient and energy of the level itself at edges of each direction: N×12 each."""
+    smooth = F.avg_pool2d(F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), "replicate"), 2, 1), 2, 1)
+    wide = F.pad(smooth, (1, 1, 1, 1), "replicate")
+    dx, dy = wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
+    xx, yy, xy = F.avg_pool2d(torch.cat([dx * dx, dy * dy, dx * dy], 1), 5, 1, 2).chunk(3, 1)
+    coherence = ((xx - yy).square() + 4 * xy.square()) / (xx + yy + 1e-9).square()
+    turns = torch.atan2(2 * xy, xx - yy) / (2 * torch.pi) % 1.0
+    direction = (turns * _DIRECTIONS).long().clamp(max=_DIRECTIONS - 1).flatten(1)
+    strength = dx.square() + dy.square()
+    totals = []
+    for value in (strength, strength.sqrt(), smooth.square()):
+        total = torch.zeros(len(grey), _DIRECTIONS, device=grey.device)
+        totals.append(total.scatter_add_(1, direction, (coherence * value).flatten(1)) / strength[0].numel())
+    return totals[0], totals[1], totals[2]

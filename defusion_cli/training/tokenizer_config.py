@@ -45,6 +45,7 @@ class TokenizerRecipe:
     lpips_weight: float = 0.0
     statistics_weight: float = 1.0
     presence_weight: float = 1.0
+    blur_weight: float = 1.0
     # The decoder costs three times as much as the encoder: it may see every so manyth sample only.
     decode_every: int = 6
     # The codebook.
@@ -60,7 +61,7 @@ class TokenizerRecipe:
 
     def check(self) -> None:
         """Raise a `UsageError` for a value out of range; once all are set, since some bound one another."""
-        divisor = 2 ** (len(self.block_out_channels) - 1)
+        divisor = max(8, 2 ** (len(self.block_out_channels) - 1))
         bounds = [
             ("crop_px", divisor <= self.crop_px <= self.ground_px and self.crop_px % divisor == 0,
              f"a multiple of {divisor} from {divisor} to ground_px ({self.ground_px})"),
@@ -111,6 +112,7 @@ PRESETS = {
         codebook_start=0,
         statistics_weight=0.0,
         presence_weight=0.0,
+        blur_weight=0.0,
         decode_every=1,
         log_every=100,
         checkpoint_every=5000,

@@ -23,7 +23,7 @@ from defusion_cli.tokenizer.losses import (
     vq_loss,
 )
 from defusion_cli.tokenizer.model import InstructionTokenizer, TokenizerOutput
-from defusion_cli.tokenizer.statistics import PresenceHead, StatisticsHead, cell_statistics
+from defusion_cli.tokenizer.statistics import StatisticsHead, WholeHead, blur_shape, cell_statistics
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.tokenizer_config import TokenizerRecipe
 
@@ -47,12 +47,14 @@ class _Generator(nn.Module):
             normalise_codes=recipe.normalise_codes,
         )
         self.statistics = StatisticsHead()
-        self.presence = PresenceHead(plugins)
+        self.presence = WholeHead(plugins)
+        self.blur = WholeHead(blur_shape(torch.zeros(1, 3, 8, 8)).shape[1])
         self.decode_every = recipe.decode_every
 
-    def forward(self, instruction: Tensor, quantise: bool) -> tuple[TokenizerOutput, Tensor, Tensor]:
+    def forward(self, instruction: Tensor, quantise: bool) -> tuple[TokenizerOutput, Tensor, Tensor, Tensor]:
         output = self.tokenizer(instruction, quantise, self.decode_every)
-        return output, self.statistics(output.straight), self.presence(output.straight)
+        codes = output.straight
+        return output, self.statistics(codes), self.presence(codes), self.blur(codes)
 
 
 class TokenizerTraining:
@@ -123,7 +125,7 @@ class TokenizerTraining:
             self._start_codebook()
         self.discriminator.requires_grad_(False)
         with self._autocast():
-            output, statistics, presence = self._generator_step(instruction, quantise)
+            output, statistics, presence, blur = self._generator_step(instruction, quantise)
         target = self.tokenizer.compand(instruction[:: recipe.decode_every])
         losses = self._picture_losses(output.reconstruction, target)
         if recipe.statistics_weight:
@@ -131,6 +133,8 @@ class TokenizerTraining:
         if recipe.presence_weight:
             wanted = present.to(self.rank.device)
             losses["presence"] = nn.functional.binary_cross_entropy_with_logits(presence, wanted)
+        if recipe.blur_weight:
+            losses["blur"] = nn.functional.smooth_l1_loss(blur, blur_shape(instruction))
         if quantise:
             losses["vq"] = vq_loss(output.encoding, output.codes, recipe.commitment)
         losses["total"] = self._total(losses)
@@ -176,7 +180,8 @@ class TokenizerTraining:
             last_layer = self.tokenizer.vq.decoder.conv_out.weight
             balance = adaptive_weight(total, losses["adversarial"], last_layer)
             total = total + recipe.gan_weight * balance * losses["adversarial"]
-        weights = {"statistics": recipe.statistics_weight, "presence": recipe.presence_weight, "vq": 1.0}
+        weights = {"statistics": recipe.statistics_weight, "presence": recipe.presence_weight}
+        weights |= {"blur": recipe.blur_weight, "vq": 1.0}
         return total + sum(weight * losses[name] for name, weight in weights.items() if name in losses)
 
     def _train_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:

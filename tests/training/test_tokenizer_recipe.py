@@ -99,7 +99,7 @@ def test_training_reduces_the_loss_on_a_fixed_batch() -> None:
     training = TokenizerTraining(recipe, 0, ALONE, 2)
     instruction, present = batch_of(source("rain", "noise"), 4)
     losses = [training.train_step(instruction, present) for _ in range(40)]
-    for name in ("reconstruction", "statistics", "presence"):
+    for name in ("reconstruction", "statistics", "presence", "blur"):
         assert losses[-1][name] < 0.8 * losses[0][name], name
 
 
@@ -205,7 +205,8 @@ def test_paper_preset_is_the_supplement() -> None:
     recipe = preset("paper")
     assert (recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.batch) == (4.5e-6, 0.5, 0.9, 8)
     assert (recipe.commitment, recipe.gan_weight, recipe.crop_px) == (1.0, 0.8, 224)
-    assert (recipe.statistics_weight, recipe.presence_weight, recipe.decode_every) == (0.0, 0.0, 1)
+    assert (recipe.statistics_weight, recipe.presence_weight, recipe.blur_weight) == (0.0, 0.0, 0.0)
+    assert recipe.decode_every == 1
     assert learning_rate(recipe, 0) == learning_rate(recipe, 400_000) == 4.5e-6
 
 
