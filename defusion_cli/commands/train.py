@@ -37,7 +37,8 @@ def train(
         str, typer.Option(metavar="FOLDER", help="default, or the folder that train-tokenizer wrote.")
     ] = "default",
     init_from: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Start from a local diffusers U-Net folder.")
+        Path | None,
+        typer.Option(metavar="default|FOLDER", help="Start from the default model, or a diffusers U-Net folder."),
     ] = None,
     gpus: Annotated[
         int, typer.Option(min=0, max=64, metavar="N", help="Processes a node, through torchrun; 0: just this one.")

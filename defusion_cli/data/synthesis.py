@@ -21,8 +21,7 @@ from defusion_cli.errors import DataError
 from defusion_cli.images import read_pixels
 from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, needs_depth, physical_order, pseudo_depth
 from defusion_cli.plugins.compose import Plugins
-
-THUMBNAIL_PX, CELLS = 256, 64
+from defusion_cli.thumbnail import CELLS, THUMBNAIL_PX
 
 GRID_PX = 8
 """JPEG's blocks lie on this grid; so do views and crops, as the tiles of a photograph do when it is restored."""

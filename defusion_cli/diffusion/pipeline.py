@@ -6,7 +6,7 @@ photo, damaged = x_LQ;  instruction v = D(g) − g  →  tokens  →  ŷ₀ = da
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,9 @@ from torch import Tensor, nn
 from defusion_cli.diffusion.schedule import precondition
 from defusion_cli.ground.instruction import named_residual
 from defusion_cli.plugins import installed_plugins, physical_order
+from defusion_cli.thumbnail import THUMBNAIL_PX
 
 _EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "default"
-
-THUMBNAIL_PX = 256
-"""Side of the view of the whole photograph that every tile is given."""
 
 
 def make_thumbnail(pixels: Tensor, side: int = THUMBNAIL_PX) -> Tensor:
@@ -140,10 +138,8 @@ class DefusionPipeline(DiffusionPipeline):
 
     def _predict(self, sample: Tensor, timestep: Tensor, tokens: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         unet: Any = self.unet
-        kind = sample.device.type
-        half = torch.autocast(kind, torch.bfloat16) if use_bfloat16(kind) else nullcontext()
         sample = sample.to(memory_format=torch.channels_last)
-        with half:
+        with half_precision(sample.device.type):
             out = unet(sample, timestep, tokens, added_cond_kwargs=conditions, return_dict=False)[0]
         return out.float()
 
@@ -204,3 +200,8 @@ def use_bfloat16(device_type: str) -> bool:
     if device_type == "cpu":
         return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
+
+
+def half_precision(device_type: str) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where that is faster, else nothing."""
+    return torch.autocast(device_type, torch.bfloat16) if use_bfloat16(device_type) else nullcontext()

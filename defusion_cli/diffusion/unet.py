@@ -19,11 +19,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
+from defusion_cli.thumbnail import look_at_cells
+
 _THUMBNAIL_WIDTHS = (24, 48, 96)
 _COARSE_WIDTHS, _COARSE_STRIDE = (48, 96, 96), 4
-
-CELLS = 64
-"""Cells along each side of the whole photograph: what the networks that look at the thumbnail see of it."""
 
 
 class ResidualBlock(nn.Module):
@@ -365,18 +364,20 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             Instruction tokens, N×K×D.
         added_cond_kwargs
             ``"thumbnail"``, N×3×256×256: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
-            taken to be the whole photograph. ``"box"``, N×4: the place of x_LQ in it, see `CoarseBranch.apply_maps`;
-            left out, all of it.
+            taken to be the whole photograph. ``"cells"``, `look_at_cells` of the thumbnail, N×9×64×64, may stand in its
+            place: crops of one photograph share it. ``"box"``, N×4: the place of x_LQ in it, see
+            `CoarseBranch.apply_maps`; left out, all of it.
         return_dict
             False returns a tuple; in training mode its second entry is the `coarse_estimate`, whose error is the
             only one that teaches the coarse branch: what a crop shows is no measure of it.
         """
         given = added_cond_kwargs or {}
-        thumbnail, box = given.get("thumbnail"), given.get("box")
-        if thumbnail is None:
+        box, cells = given.get("box"), given.get("cells")
+        if cells is None:
             side = self.config["thumbnail_px"]
-            thumbnail = F.interpolate(sample[:, -3:], (side, side), mode="area")
-        cells = look_at_cells(thumbnail)
+            thumbnail = given.get("thumbnail")
+            whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
+            cells = look_at_cells(whole)
         condition, tokens = self._conditions(timestep, encoder_hidden_states, cells)
         height, width = sample.shape[2:]
         multiple, coarse, told = 2 ** len(self.down), None, None
@@ -398,13 +399,6 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         if coarse is not None:
             y0 = y0 + coarse
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0, *extra)
-
-
-def look_at_cells(thumbnail: Tensor) -> Tensor:
-    """Mean, darkest and brightest value of each channel in each of 64×64 cells: N×C×S×S to N×3C×64×64."""
-    side = thumbnail.shape[-1] // CELLS
-    mean, brightest = F.avg_pool2d(thumbnail, side), F.max_pool2d(thumbnail, side)
-    return torch.cat([mean, -F.max_pool2d(-thumbnail, side), brightest], dim=1)
 
 
 def _whole(x: Tensor) -> Tensor:

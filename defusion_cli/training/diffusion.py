@@ -27,13 +27,14 @@ from defusion_cli.data.sources import PhotoSource
 from defusion_cli.data.synthesis import ViewMaker
 from defusion_cli.data.workers import deaths_explained
 from defusion_cli.diffusion.backbone import init_from, make_backbone
-from defusion_cli.diffusion.pipeline import DefusionPipeline, use_bfloat16
+from defusion_cli.diffusion.pipeline import DefusionPipeline, half_precision
 from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler, precondition
 from defusion_cli.diffusion.unet import DegradationUNet
 from defusion_cli.errors import DefusionError
 from defusion_cli.files import staged_folder
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins.compose import Plugins
+from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.bank import InstructionBank
 from defusion_cli.training.checkpoint import (
@@ -178,10 +179,9 @@ class DiffusionTraining:
         y_t = diffuse(self.scheduler, config.damage_scale * y0, noise.to(device), timestep.to(device))
         tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part])
         view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
-        seen = {"thumbnail": view.repeat_interleave(k, dim=0), "box": batch.boxes[crops].to(device)}
-        kind = device.type
-        half = torch.autocast(kind, torch.bfloat16) if use_bfloat16(kind) else nullcontext()
-        with half:
+        cells = look_at_cells(view).repeat_interleave(k, dim=0)
+        seen = {"cells": cells, "box": batch.boxes[crops].to(device)}
+        with half_precision(device.type):
             estimate, *coarse = self.forward(
                 torch.cat([precondition(self.scheduler, y_t, timestep.to(device)), lq], dim=1).contiguous(
                     memory_format=torch.channels_last
@@ -205,9 +205,8 @@ class DiffusionTraining:
         y0 = (2 * batch.coarse[views]).to(device)
         tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part]).to(device)
         last = torch.full((len(part),), TRAIN_TIMESTEPS - 1, device=device)
-        half = torch.autocast(device.type, torch.bfloat16) if use_bfloat16(device.type) else nullcontext()
         model: Any = self.model
-        with half:
+        with half_precision(device.type):
             estimate = model.coarse_estimate(last, tokens, view)
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 

@@ -101,7 +101,8 @@ def diffusion_setup(
             accepted="the tokenizer/ folder that defusion train-tokenizer wrote",
             fix="--tokenizer FOLDER, or defusion train-tokenizer first",
         )
-    run = DiffusionRun(out, sources, ids, registry, load_tokenizer(folder), photos, init_from)
+    start = DEFAULT_MODEL if str(init_from) == "default" else init_from
+    run = DiffusionRun(out, sources, ids, registry, load_tokenizer(folder), photos, start)
     return config, run
 
 
@@ -117,6 +118,7 @@ def describe(config: DiffusionConfig, run: DiffusionRun, processes: int) -> dict
         "plugins": list(run.ids),
         "photographs": sum(len(source.photos) for source in run.sources),
         "validation": [str(path) for path in run.validation],
+        "init_from": str(run.init_from) if run.init_from else None,
         "out": str(run.out),
         "processes": processes,
         "global_batch": [phase.batch for phase in config.phases],

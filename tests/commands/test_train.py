@@ -47,6 +47,12 @@ def test_a_dry_run_prints_the_recipe_and_writes_nothing(folder):
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_run_can_start_from_the_default_model(folder):
+    done = run(folder, "--data", "photos", "--init-from", "default", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert (Path(json.loads(done.stdout)["init_from"]) / "unet" / "config.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

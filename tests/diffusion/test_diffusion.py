@@ -11,8 +11,8 @@ from PIL import Image
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, diffuse, make_scheduler, make_thumbnail
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.schedule import precondition
-from defusion_cli.diffusion.unet import look_at_cells
 from defusion_cli.errors import DataError, UsageError
+from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
 
 SMALL = {"widths": (8, 16), "blocks": (1, 1), "cross_attention_dim": 32, "condition_dim": 16, "heads": 2}
@@ -111,6 +111,13 @@ def test_the_coarse_branch_gives_a_tile_its_part_of_the_whole():
     tile = branch.apply_maps(grid, lq[..., 8:, 14:42], box)
     assert whole.std() > 0.1
     assert torch.allclose(tile, whole[..., 8:, 14:42], atol=1e-4)
+    # Crops of one photograph share its cells.
+    assert torch.equal(
+        *(
+            unet(torch.cat([lq, lq], 1), time, tokens, whole).sample
+            for whole in (seen, {"cells": look_at_cells(thumbnail)})
+        )
+    )
     # Without a branch for the coarse the place of the tile means nothing; with one it does.
     one, other = (unet(torch.cat([lq, lq], 1), time, tokens, seen | {"box": b}).sample for b in (box, 1 - box))
     assert not torch.allclose(one, other)
