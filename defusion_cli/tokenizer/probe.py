@@ -14,7 +14,7 @@ from defusion_cli.plugins.compose import Plugins
 from defusion_cli.tokenizer.model import InstructionTokenizer
 
 _CHUNK = 16
-_WEIGHT_DECAY = 1e-3
+_PENALTIES, _FOLDS = (1e-3, 1e-2, 3e-2, 1e-1), 4
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def token_features(tokenizer: InstructionTokenizer, instructions: Tensor) -> Ten
     return torch.cat(parts)
 
 
-def fit_linear(features: Tensor, labels: Tensor, classes: int) -> nn.Linear:
-    """Multinomial logistic regression with an L2 penalty on N×d features, by L-BFGS; deterministic."""
+def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float) -> nn.Linear:
+    """Multinomial logistic regression on N×d features, penalty times the squares of the weights, by L-BFGS."""
     linear = nn.Linear(features.shape[1], classes)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -63,8 +63,7 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int) -> nn.Linear:
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        penalty = _WEIGHT_DECAY * linear.weight.square().sum()
-        loss = nn.functional.cross_entropy(linear(features), labels) + penalty
+        loss = nn.functional.cross_entropy(linear(features), labels) + penalty * linear.weight.square().sum()
         loss.backward()
         return loss
 
@@ -72,10 +71,29 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int) -> nn.Linear:
     return linear
 
 
+def choose_penalty(features: Tensor, labels: Tensor, classes: int) -> float:
+    """The penalty that does best in four-fold cross-validation on N×d features, the strongest of equals."""
+    fold = torch.arange(len(labels)) % _FOLDS
+
+    def right(penalty: float) -> int:
+        count = 0
+        for held in range(_FOLDS):
+            out = fold == held
+            linear = fit_linear(features[~out], labels[~out], classes, penalty)
+            count += int((linear(features[out]).argmax(1) == labels[out]).sum())
+        return count
+
+    return max(_PENALTIES, key=lambda penalty: (right(penalty), penalty))
+
+
 def classify(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], ids: Sequence[str]) -> ProbeResult:
-    """Fit on one (features, labels) pair, standardised by its own statistics, and test on the other."""
+    """Fit on one (features, labels) pair, standardised by its own statistics, and test on the other.
+
+    The strength of the penalty is chosen on the first pair alone.
+    """
     mean, deviation = train[0].mean(0), train[0].std(0).clamp(min=1e-4)
-    linear = fit_linear((train[0] - mean) / deviation, train[1], len(ids))
+    features = (train[0] - mean) / deviation
+    linear = fit_linear(features, train[1], len(ids), choose_penalty(features, train[1], len(ids)))
     with torch.no_grad():
         answers = linear((test[0] - mean) / deviation).argmax(1)
     pairs = torch.bincount(test[1] * len(ids) + answers, minlength=len(ids) ** 2)
