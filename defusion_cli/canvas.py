@@ -29,7 +29,6 @@ LARGE_PX = 48_000_000
 BAND_PX = 4_000_000
 """Pixels of a band of rows that is converted in one go."""
 
-
 _large = threading.RLock()
 _UNTURNED = {6: 8, 8: 6}
 

@@ -117,7 +117,7 @@ class Snow(Degradation[SnowParams]):
             opacity=float(min(opacity, 1.0)),
             roughness=float(rng.uniform(0.3, 0.8)),
             light=float(rng.uniform(0.85, 1.0)),
-            veil=float(min(veil, 3.0)),
+            veil=float(veil),
             space="srgb" if rng.random() < 0.7 else "linear",
         )
 

@@ -80,9 +80,9 @@ def _gradients(grey: Tensor, cell: int) -> list[Tensor]:
     ]
 
 
-def _coherence(xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:
+def _coherence(xx: Tensor, yy: Tensor, xy: Tensor, floor: float = _FLOOR) -> Tensor:
     """Difference of the eigenvalues of the structure tensor over their sum, in [0, 1]."""
-    return ((xx - yy).square() + 4 * xy.square()).sqrt() / (xx + yy + _FLOOR)
+    return ((xx - yy).square() + 4 * xy.square()).sqrt() / (xx + yy + floor)
 
 
 def _block_borders(grey: Tensor, cell: int) -> list[Tensor]:
@@ -172,7 +172,7 @@ def _by_direction(grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     wide = F.pad(smooth, (1, 1, 1, 1), "replicate")
     dx, dy = wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
     xx, yy, xy = F.avg_pool2d(torch.cat([dx * dx, dy * dy, dx * dy], 1), 5, 1, 2).chunk(3, 1)
-    coherence = ((xx - yy).square() + 4 * xy.square()) / (xx + yy + 1e-9).square()
+    coherence = _coherence(xx, yy, xy, 1e-9).square()
     turns = torch.atan2(2 * xy, xx - yy) / (2 * torch.pi) % 1.0
     direction = (turns * _DIRECTIONS).long().clamp(max=_DIRECTIONS - 1).flatten(1)
     strength = dx.square() + dy.square()
