@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from defusion_cli import __version__
 from defusion_cli.commands import COMMANDS
 from defusion_cli.config import FILE_NAME, read_defaults
+from defusion_cli.console import speaks
 from defusion_cli.errors import DefusionError
 from defusion_cli.interrupt import Terminated
 
@@ -97,7 +98,8 @@ def explain(error: BaseException) -> DefusionError:
     if isinstance(error, DefusionError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return DefusionError("Interrupted. Finished files are kept.", fix="run the same command again to go on")
+        kept = str(error) or "Finished files are kept."
+        return DefusionError(f"Interrupted. {kept}", fix="run the same command again to go on")
     if isinstance(error, MemoryError):
         return DefusionError(
             "The memory is not sufficient.", fix="close other programs, or work on fewer files at once"
@@ -120,6 +122,8 @@ def explain(error: BaseException) -> DefusionError:
 
 
 def _print_error(error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt) and not speaks():
+        return
     label = "stopped:" if isinstance(error, KeyboardInterrupt) else "error:"
     typer.secho(f"{label} ", fg="red", bold=True, err=True, nl=False, color=_colour())
     typer.echo(str(explain(error)), err=True)

@@ -58,6 +58,7 @@ def train(
     Example: defusion train --data photos/ --val holdout/ --out runs/mine --set steps=20000
     """
     from defusion_cli.console import note, print_json, result
+    from defusion_cli.training.checkpoint import stops_explained
     from defusion_cli.training.launch import Cluster, join_cluster, launch, needs_launch
     from defusion_cli.training.setup import describe, diffusion_setup
 
@@ -75,13 +76,14 @@ def train(
     if dry_run:
         print_json("train", describe(config, run, cluster.processes))
         return
-    if needs_launch(cluster):
-        launch(cluster)
-        return
-    from defusion_cli.training.diffusion import train_diffusion
+    with stops_explained(out / "checkpoints"):
+        if needs_launch(cluster):
+            launch(cluster)
+            return
+        from defusion_cli.training.diffusion import train_diffusion
 
-    with join_cluster() as rank:
-        note(f"{rank.count} process(es), {rank.device.type}; batch {config.phase(0).batch}, {config.steps} steps")
-        folder = train_diffusion(config, run, rank)
+        with join_cluster() as rank:
+            note(f"{rank.count} process(es), {rank.device.type}; batch {config.phase(0).batch}, {config.steps} steps")
+            folder = train_diffusion(config, run, rank)
     if folder is not None:
         result(str(folder))

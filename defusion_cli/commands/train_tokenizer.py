@@ -38,6 +38,7 @@ def train_tokenizer(
     Example: defusion train-tokenizer --out runs/tokenizer --plugin rain --plugin snow --set steps=500
     """
     from defusion_cli.console import note, print_json, result
+    from defusion_cli.training.checkpoint import stops_explained
     from defusion_cli.training.launch import Cluster, join_cluster, launch, needs_launch
     from defusion_cli.training.tokenizer_setup import describe, tokenizer_setup
 
@@ -48,19 +49,20 @@ def train_tokenizer(
     if dry_run:
         print_json("train-tokenizer", describe(recipe, run, cluster.processes))
         return
-    if needs_launch(cluster):
-        launch(cluster)
-        return
-    from defusion_cli.training.tokenizer import train_tokenizer as train
+    with stops_explained(out / "checkpoints"):
+        if needs_launch(cluster):
+            launch(cluster)
+            return
+        from defusion_cli.training.tokenizer import train_tokenizer as train
 
-    with join_cluster() as rank:
-        perceptual = None
-        if recipe.lpips_weight:
-            from defusion_cli.scoring.perceptual import lpips_distance
+        with join_cluster() as rank:
+            perceptual = None
+            if recipe.lpips_weight:
+                from defusion_cli.scoring.perceptual import lpips_distance
 
-            perceptual = lpips_distance(rank.device)
-        note(f"{rank.count} process(es) on {rank.device.type}, global batch {recipe.batch}, {recipe.steps} steps")
-        probe = train(recipe, run, rank, perceptual)
+                perceptual = lpips_distance(rank.device)
+            note(f"{rank.count} process(es) on {rank.device.type}, global batch {recipe.batch}, {recipe.steps} steps")
+            probe = train(recipe, run, rank, perceptual)
     if probe is not None:
         worst, share = min(probe.recall.items(), key=lambda item: item[1])
         note(f"linear probe: {probe.accuracy:.1%} of held-out grounds right (worst: {worst}, {share:.0%})")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,25 @@ def load_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
             found=str(error)[:200],
             fix="delete this folder; training goes on from the checkpoint before it",
         ) from error
+
+
+@contextmanager
+def stops_explained(folder: Path) -> Iterator[None]:
+    """Around a training that keeps its checkpoints in `folder`: an interrupt says where it can go on.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Of the kind that was raised, with a sentence.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        checkpoints = list_checkpoints(folder)
+        if not checkpoints:
+            raise type(stop)(f"There is no checkpoint in {folder} yet.") from None
+        step, path = checkpoints[-1]
+        raise type(stop)(f"The checkpoint of step {step} is kept: {path}.") from None
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

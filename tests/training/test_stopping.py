@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 from test_diffusion_recipe import ALONE, TINY, make_run, photos, tokenizer  # noqa: F401
+from typer.testing import CliRunner
 
+from defusion_cli.app import app
 from defusion_cli.errors import UsageError
 from defusion_cli.files import discard_folder, staged_folder
 from defusion_cli.interrupt import Stop, Terminated
-from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, stops_explained
 from defusion_cli.training.diffusion import DiffusionTraining, train_diffusion
 from defusion_cli.training.launch import Cluster, Rank, torchrun_command
+from defusion_cli.training.tokenizer_state import TokenizerTraining
 
 CONFIG = replace(TINY, steps=5, validate_every=100, save_every=100)
 OPTIONS = [
@@ -52,6 +55,43 @@ def test_a_signal_leaves_a_checkpoint_and_nothing_changes(tmp_path, photos, toke
     last = "checkpoints/step-00000005/tensors.safetensors"
     for name in (weights, last):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+TOKENIZER_OPTIONS = [
+    "block_out_channels=4,4,8,8,8", "latent_channels=8", "norm_num_groups=2", "discriminator_channels=4", "bf16=false",
+    "ground_px=64", "crop_px=32", "steps=2000", "batch=4", "decode_every=2", "checkpoint_every=100", "log_every=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("command", ["train", "train-tokenizer"])
+def test_what_is_said_of_a_signal_names_the_checkpoint(tmp_path, photos, tokenizer, monkeypatch, command, number, code):  # noqa: F811
+    kind = DiffusionTraining if command == "train" else TokenizerTraining
+    real = kind.train_step
+
+    def step(self, *batch):
+        if self.step >= 2:
+            os.kill(os.getpid(), number)
+        return real(self, *batch)
+
+    monkeypatch.setattr(kind, "train_step", step)
+    options = [*OPTIONS, "workers=0"] if command == "train" else TOKENIZER_OPTIONS
+    arguments = [command, "--out", str(tmp_path / "run"), "--plugin", "noise", "--plugin", "haze"]
+    arguments += [word for option in options for word in ("--set", option)]
+    if command == "train":
+        tokenizer.save_pretrained(tmp_path / "tokenizer")
+        arguments += ["--data", str(photos), "--tokenizer", str(tmp_path / "tokenizer")]
+    done = CliRunner().invoke(app, arguments)
+    kept = tmp_path / "run" / "checkpoints" / "step-00000003"
+    assert kept.is_dir() and done.exit_code == code, done.stderr
+    assert f"stopped: Interrupted. The checkpoint of step 3 is kept: {kept}.\n  fix: run the same" in done.stderr
+    monkeypatch.setenv("RANK", "1")
+    assert "stopped" not in CliRunner().invoke(app, arguments).stderr
+
+
+def test_a_stop_before_the_first_checkpoint_promises_nothing(tmp_path):
+    with pytest.raises(Terminated, match="There is no checkpoint in"), stops_explained(tmp_path / "checkpoints"):
+        raise Terminated
 
 
 def _start(folder: Path, photos: Path, tokenizer: torch.nn.Module, *extra: str) -> subprocess.Popen[str]:  # noqa: F811
