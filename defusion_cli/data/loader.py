@@ -1,8 +1,13 @@
-"""Feeding views to training: every sample is a pure function of (seed, step, number), whoever computes it."""
+"""Feeding views to training: every sample is a pure function of (seed, step, number), whoever computes it.
+
+A photograph that cannot be used (any more) is named, and where it was drawn another one is. All other samples stay
+what they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -11,8 +16,15 @@ from torch import Tensor, cat, stack
 from torch.utils.data import DataLoader, Dataset
 
 from defusion_cli.allocator import keep_freed_memory
+from defusion_cli.console import note
 from defusion_cli.data.synthesis import View, ViewMaker
-from defusion_cli.data.workers import no_seed, start_worker
+from defusion_cli.data.workers import Explained, collate_explained, no_seed, raise_explained, start_worker
+from defusion_cli.errors import DataError
+
+_MOST_UNUSABLE = 50
+"""So many photographs that cannot be used, drawn one after the other, end the training."""
+
+_MOST_NAMED = 20
 
 
 class Batch(NamedTuple):
@@ -30,18 +42,37 @@ class Batch(NamedTuple):
     """Numbers of the views within the global batch of this step; with the seed and step they seed all noise."""
 
 
-class _Views(Dataset[tuple[int, View]]):
+class _Drawn(NamedTuple):
+    """A view, its number in the step, and what is wrong with photographs that were drawn for it before."""
+
+    number: int
+    view: View
+    unusable: tuple[str, ...]
+
+
+class _Views(Dataset[_Drawn]):
     def __init__(
         self, maker: ViewMaker, seed: int, crop_at: Callable[[int], int], plain_at: Callable[[int], bool]
     ) -> None:
         self.maker, self.seed, self.crop_at, self.plain_at = maker, seed, crop_at, plain_at
 
-    def __getitem__(self, index: tuple[int, int]) -> tuple[int, View]:
+    def __getitem__(self, index: tuple[int, int]) -> _Drawn:
         cv2.setNumThreads(1)  # workers share the cores with the training itself
         keep_freed_memory()
         step, number = index
         rng = np.random.default_rng([self.seed, step, number])
-        return number, self.maker.draw(rng, self.crop_at(step), self.plain_at(step))
+        unusable: list[str] = []
+        while len(unusable) < _MOST_UNUSABLE:
+            try:
+                view = self.maker.draw(rng, self.crop_at(step), self.plain_at(step))
+                return _Drawn(number, view, tuple(unusable))
+            except DataError as error:
+                unusable.append(error.failed)
+        raise DataError(
+            f"{_MOST_UNUSABLE} training photographs drawn one after the other cannot be used.",
+            found=unusable[-1],
+            fix="bring the photographs back and run the same command again; it goes on from the last checkpoint",
+        )
 
 
 class _Numbers:
@@ -84,24 +115,44 @@ def view_batches(
         Data-loader processes; 0 computes samples in this one.
     plain_at
         Whether views of a step show one kind of damage only (`SynthesisConfig.plain`).
+
+    Raises
+    ------
+    DataError
+        If hardly any photograph can be used.
+    PluginError
+        If a plugin fails.
     """
-    loader: DataLoader[tuple[int, View]] = DataLoader(
-        _Views(maker, seed, crop_at, plain_at),
+    loader: DataLoader[_Drawn] = DataLoader(
+        Explained(_Views(maker, seed, crop_at, plain_at)),
         batch_sampler=_Numbers(steps, share_at),
         num_workers=workers,
         worker_init_fn=start_worker,
         generator=no_seed(),
-        collate_fn=_collate,
+        collate_fn=partial(collate_explained, _collate),
         prefetch_factor=4 if workers else None,
         # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.
         multiprocessing_context="spawn" if workers else None,
     )
-    yield from loader
+    named: set[str] = set()
+    for batch, unusable in raise_explained(loader):
+        _name(unusable, named)
+        yield batch
 
 
-def _collate(items: Sequence[tuple[int, View]]) -> Batch:
-    numbers, views = zip(*items, strict=True)
-    return Batch(
+def _name(unusable: Iterable[str], named: set[str]) -> None:
+    """Say of each photograph once what is wrong with it."""
+    for problem in unusable:
+        if problem not in named and len(named) < _MOST_NAMED:
+            note(f"{problem} It is left out: others are drawn in its place.")
+        elif problem not in named and len(named) == _MOST_NAMED:
+            note("Further photographs are left out without a word.")
+        named.add(problem)
+
+
+def _collate(items: Sequence[_Drawn]) -> tuple[Batch, list[str]]:
+    numbers, views, unusable = zip(*items, strict=True)
+    batch = Batch(
         cat([view.lq for view in views]),
         cat([view.target for view in views]),
         cat([view.boxes for view in views]),
@@ -112,3 +163,4 @@ def _collate(items: Sequence[tuple[int, View]]) -> Batch:
         tuple(view.slot for view in views),
         numbers,
     )
+    return batch, [problem for problems in unusable for problem in problems]

@@ -1,12 +1,14 @@
-"""Data-loader processes: they leave Ctrl-C to the training, and their death ends it with a reason."""
+"""Data-loader processes: they leave Ctrl-C to the training, and their errors and their death end it with a reason."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
 from defusion_cli.errors import DefusionError
 
@@ -22,6 +24,35 @@ def no_seed() -> torch.Generator:
     The generator's state is part of a checkpoint: without this, resuming would change it.
     """
     return torch.Generator().manual_seed(0)
+
+
+class Explained(Dataset[Any]):
+    """Samples whose errors are handed over in their place.
+
+    An error that is raised in a process of a loader would reach the person at the screen as torch's traceback of it.
+    """
+
+    def __init__(self, samples: Dataset[Any]) -> None:
+        self.samples = samples
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self.samples[index]
+        except DefusionError as error:
+            return error
+
+
+def collate_explained(collate: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+    """The first error among samples of `Explained`, or their batch."""
+    return next((item for item in items if isinstance(item, DefusionError)), None) or collate(items)
+
+
+def raise_explained(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches of a loader that uses `collate_explained`; errors are raised here."""
+    for batch in batches:
+        if isinstance(batch, DefusionError):
+            raise batch
+        yield batch
 
 
 @contextmanager

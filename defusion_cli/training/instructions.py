@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from defusion_cli.data.workers import no_seed, start_worker
+from defusion_cli.data.workers import Explained, collate_explained, no_seed, raise_explained, start_worker
 from defusion_cli.ground import draw_instruction, natural_pool
 from defusion_cli.plugins.compose import Plugins
 
@@ -103,12 +104,13 @@ def instruction_batches(
     """
     index = [step * batch + i for step in steps for i in range(share.start, share.stop)]
     loader = DataLoader(
-        _Samples(source, seed, batch),
+        Explained(_Samples(source, seed, batch)),
         batch_size=share.stop - share.start,
         sampler=index,
         num_workers=workers,
         worker_init_fn=start_worker,
         generator=no_seed(),
+        collate_fn=partial(collate_explained, default_collate),
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    yield from raise_explained(loader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -168,3 +169,45 @@ def test_two_ranks_and_workers_together_see_the_samples_of_one(photos):
     for one, parts in zip(whole, halves, strict=True):
         assert torch.equal(one, torch.cat(parts))
     assert torch.equal(whole[2], batches(slice(0, 4), range(2, 3))[0])  # a resumed run sees the same step
+
+
+def _crop_px(step: int) -> int:
+    return 32
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_photos_that_vanish_or_break_are_named_once_and_change_no_other_sample(photos, tmp_path, capfd, workers):
+    shutil.copytree(photos, tmp_path / "photos")
+    source, seed, steps, views = parse_source(str(tmp_path / "photos")), 3, range(4), 4
+    maker = ViewMaker([source], ("noise",), PLUGINS, SynthesisConfig(view_px=64, crops_per_view=1))
+
+    def samples(workers: int) -> dict[tuple[int, int], torch.Tensor]:
+        batches = view_batches(maker, seed, steps, _crop_px, lambda _: slice(0, views), workers)
+        return {
+            (step, number): lq for step, batch in zip(steps, batches, strict=True) for number, lq in enumerate(batch.lq)
+        }
+
+    before = samples(0)
+    gone, broken = tmp_path / "photos" / "0.png", tmp_path / "photos" / "2.png"
+    gone.unlink()
+    broken.write_bytes(broken.read_bytes()[:2000])
+    after, again = samples(workers), samples(0)
+    drawn = {key: draw_photo([source], np.random.default_rng([seed, *key])).clean for key in before}
+    assert {gone, broken} < set(drawn.values())
+    for key, path in drawn.items():
+        assert torch.equal(before[key], after[key]) == (path not in (gone, broken))
+        assert torch.equal(after[key], again[key])
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 4 and said[:2] == said[2:]  # of each run
+    assert sum(str(gone) in line for line in said) == sum(str(broken) in line for line in said) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_folder_that_vanishes_ends_the_training_with_a_sentence(photos, tmp_path, workers):
+    shutil.copytree(photos, tmp_path / "photos")
+    maker = ViewMaker([parse_source(str(tmp_path / "photos"))], ("noise",), PLUGINS, SynthesisConfig(view_px=64))
+    shutil.rmtree(tmp_path / "photos")
+    with pytest.raises(DataError) as caught:
+        next(view_batches(maker, 0, range(1), _crop_px, lambda _: slice(0, 2), workers))
+    assert "cannot be used" in caught.value.failed and "No such file" in caught.value.found
+    assert "goes on from the last checkpoint" in caught.value.fix and "Traceback" not in str(caught.value)

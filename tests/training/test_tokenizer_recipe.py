@@ -78,6 +78,14 @@ def test_samples_do_not_depend_on_how_they_are_shared_or_where_one_starts() -> N
     assert torch.equal(resumed[0], whole[1][0])
 
 
+def test_an_error_in_a_process_of_the_loader_is_a_sentence_not_a_traceback(tmp_path: Path) -> None:
+    vanished = dataclasses.replace(source("rain"), natural_dir=tmp_path / "gone")
+    for workers in (0, 1):
+        with pytest.raises(DataError) as caught:
+            next(instruction_batches(vanished, 0, 2, slice(0, 2), range(1), workers))
+        assert str(tmp_path / "gone") in caught.value.failed and "Traceback" not in str(caught.value)
+
+
 def test_samples_are_single_mixed_and_clean_in_the_asked_shares() -> None:
     mixed = dataclasses.replace(source("noise", "jpeg", "haze", "rain"), clean_share=0.2, mixture_share=0.5)
     present = np.stack([mixed.draw(np.random.default_rng(k))[1] for k in range(200)]).sum(1)
