@@ -79,6 +79,24 @@ def test_a_folder_with_a_sheet_and_again(folder: Path, model: str) -> None:
     assert read_pixels(Path("s.png")).shape[1] > 900
 
 
+@pytest.mark.parametrize("options", [("--degradation", "rain"), ("--degradation", "noise", "--steps", "2"), ()])
+def test_a_picture_comes_out_the_same_alone_and_among_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: np.ndarray, options: tuple[str, ...]
+) -> None:
+    """With the default model: whatever else is in the folder, and in whatever order."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    noisy = np.clip(photo + rng.normal(0, 0.1, photo.shape), 0, 1).astype(np.float32)
+    crops = [noisy[:96, :96], noisy, noisy[20:121, 30:147], noisy[::-1], noisy[:128, :128], noisy[32:, 64:]]
+    for number, crop in enumerate(crops):
+        write_image(Path(f"in/{number}.png"), crop)
+    assert run("in", "together", *options).exit_code == 0
+    for name in sorted(os.listdir("in"))[::-1]:
+        assert run(f"in/{name}", f"alone/{name}", *options).exit_code == 0
+        restored = Path("together", name).read_bytes()
+        assert restored == Path("alone", name).read_bytes() and restored != Path("in", name).read_bytes()
+
+
 def test_the_way_of_instructing_matters_and_so_do_seed_and_steps(folder: Path, model: str) -> None:
     assert run("in/a.png", "blind.png", "--model", model, "--blind").exit_code == 0
     ways = {
