@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import ConfigMixin, ModelMixin, VQModel
 from diffusers.configuration_utils import register_to_config
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from defusion_cli.tokenizer.statistics import BLUR_SHAPE_LENGTH, blur_shape
 
 
 class TokenizerOutput(NamedTuple):
@@ -56,6 +58,10 @@ class InstructionTokenizer(ModelMixin, ConfigMixin):
         Compare directions only: encodings and entries are scaled to root mean square 1 (the l2-normalised codes of
         Yu et al., "Vector-quantized image modeling with improved VQGAN", ICLR 2022), which keeps a small codebook
         in use. False is the original VQ-GAN.
+    sees_blur_shape
+        Tell the encoder's middle block `blur_shape` of the whole residual. An encoder of a few channels cannot
+        compute how edges differ with their direction, and without it confuses motion blur with defocus. False is the
+        original VQ-GAN.
     """
 
     _supports_gradient_checkpointing = False
@@ -72,6 +78,7 @@ class InstructionTokenizer(ModelMixin, ConfigMixin):
         norm_num_groups: int = 32,
         companding: float = 0.5,
         normalise_codes: bool = False,
+        sees_blur_shape: bool = False,
     ) -> None:
         super().__init__()
         plain = len(block_out_channels) - attention_levels
@@ -87,6 +94,12 @@ class InstructionTokenizer(ModelMixin, ConfigMixin):
         )
         self.companding = companding
         self.normalise_codes = normalise_codes
+        self.blur_input: nn.Linear | None = None
+        if sees_blur_shape:
+            self.blur_input = nn.Linear(BLUR_SHAPE_LENGTH, block_out_channels[-1])
+            # At zero a tokenizer that was trained without it can be trained on.
+            nn.init.zeros_(self.blur_input.weight)
+            nn.init.zeros_(self.blur_input.bias)
 
     @property
     def codebook(self) -> Tensor:
@@ -109,8 +122,20 @@ class InstructionTokenizer(ModelMixin, ConfigMixin):
 
     def encode(self, instruction: Tensor) -> Tensor:
         """E(v): N×3×H×W residual in [−1, 1] to N×embed_dim×h×w, not quantised, always float32."""
-        z: Tensor = self.vq.encode(self.compand(instruction)).latents.float()
+        z = self.latents(instruction)
         return unit_rms(z, dim=1) if self.normalise_codes else z
+
+    def latents(self, instruction: Tensor) -> Tensor:
+        """What the encoder makes of an N×3×H×W residual, N×embed_dim×h×w, before any normalisation."""
+        encoder = self.vq.encoder
+        h = encoder.conv_in(self.compand(instruction))
+        for block in encoder.down_blocks:
+            h = block(h)
+        if self.blur_input is not None:
+            h = h + self.blur_input(blur_shape(instruction).to(h.dtype))[..., None, None]
+        h = encoder.conv_norm_out(encoder.mid_block(h))
+        z: Tensor = self.vq.quant_conv(encoder.conv_out(encoder.conv_act(h)))
+        return z.float()
 
     def nearest(self, encoding: Tensor) -> Tensor:
         """Indices, N×(h·w), of the entries nearest to N×embed_dim×h×w encodings."""

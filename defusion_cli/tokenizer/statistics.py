@@ -149,8 +149,9 @@ def blur_shape(instruction: Tensor) -> Tensor:
         N×K, of logarithms of energies; all vary by roughly 1.
     """
     grey = instruction.float().mean(1, keepdim=True)
-    rows = [_by_direction(F.avg_pool2d(grey, 2**octave)) for octave in range(_OCTAVES)]
-    energy, amplitude, level = (torch.stack(parts, 1) for parts in zip(*rows, strict=True))
+    with torch.autocast(grey.device.type, enabled=False):  # sums of 50,000 small numbers
+        rows = [_by_direction(F.avg_pool2d(grey, 2**octave)) for octave in range(_OCTAVES)]
+    energy, amplitude, level = torch.stack(rows, 2)
     logs = (energy + _FAINT).log()
     table = torch.cat(
         [
@@ -166,8 +167,8 @@ def blur_shape(instruction: Tensor) -> Tensor:
     return torch.cat([mean, 3 * table.std(2), 5 * harmonics.flatten(1)], 1)
 
 
-def _by_direction(grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Energy and amplitude of the gradient and energy of the level itself at edges of each direction: N×12 each."""
+def _by_direction(grey: Tensor) -> Tensor:
+    """Energy and amplitude of the gradient and energy of the level itself at edges of each direction: 3×N×12."""
     smooth = F.avg_pool2d(F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), "replicate"), 2, 1), 2, 1)
     wide = F.pad(smooth, (1, 1, 1, 1), "replicate")
     dx, dy = wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
@@ -176,8 +177,11 @@ def _by_direction(grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     turns = torch.atan2(2 * xy, xx - yy) / (2 * torch.pi) % 1.0
     direction = (turns * _DIRECTIONS).long().clamp(max=_DIRECTIONS - 1).flatten(1)
     strength = dx.square() + dy.square()
-    totals = []
-    for value in (strength, strength.sqrt(), smooth.square()):
-        total = torch.zeros(len(grey), _DIRECTIONS, device=grey.device)
-        totals.append(total.scatter_add_(1, direction, (coherence * value).flatten(1)) / strength[0].numel())
-    return totals[0], totals[1], totals[2]
+    values = torch.stack([strength, strength.sqrt(), smooth.square()])
+    # A product with indicators, not scatter_add, whose order of summation is open on a GPU.
+    bins = F.one_hot(direction, _DIRECTIONS).to(grey.dtype)
+    return (coherence * values).flatten(2).unsqueeze(2).matmul(bins).squeeze(2) / strength[0].numel()
+
+
+BLUR_SHAPE_LENGTH = blur_shape(torch.zeros(1, 3, 8, 8)).shape[1]
+"""Of `blur_shape`."""

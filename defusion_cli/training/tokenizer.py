@@ -106,7 +106,10 @@ def _start_from(tokenizer: InstructionTokenizer, source: Path) -> None:
         note(f"{source}: {report}")
         return
     try:
-        tokenizer.load_state_dict(load_tokenizer(str(source)).state_dict())
+        state = load_tokenizer(str(source)).state_dict()
+        # One that was trained without the descriptor of blur: its layer stays at zero.
+        own = {name: value for name, value in tokenizer.state_dict().items() if name.startswith("blur_input.")}
+        tokenizer.load_state_dict(own | state)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
             f"The tokenizer in {source} cannot be taken over.",

@@ -20,6 +20,7 @@ class TokenizerRecipe:
     norm_num_groups: int = 4
     companding: float = 0.5
     normalise_codes: bool = True
+    sees_blur_shape: bool = True
     discriminator_channels: int = 16
     # The data.
     ground_px: int = 224
@@ -99,6 +100,7 @@ PRESETS = {
         latent_channels=256,
         norm_num_groups=32,
         normalise_codes=False,
+        sees_blur_shape=False,
         discriminator_channels=64,
         ground_px=256,
         crop_px=224,

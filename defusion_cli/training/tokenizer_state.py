@@ -23,7 +23,13 @@ from defusion_cli.tokenizer.losses import (
     vq_loss,
 )
 from defusion_cli.tokenizer.model import InstructionTokenizer, TokenizerOutput
-from defusion_cli.tokenizer.statistics import StatisticsHead, WholeHead, blur_shape, cell_statistics
+from defusion_cli.tokenizer.statistics import (
+    BLUR_SHAPE_LENGTH,
+    StatisticsHead,
+    WholeHead,
+    blur_shape,
+    cell_statistics,
+)
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.tokenizer_config import TokenizerRecipe
 
@@ -45,10 +51,11 @@ class _Generator(nn.Module):
             norm_num_groups=recipe.norm_num_groups,
             companding=recipe.companding,
             normalise_codes=recipe.normalise_codes,
+            sees_blur_shape=recipe.sees_blur_shape,
         )
         self.statistics = StatisticsHead()
         self.presence = WholeHead(plugins)
-        self.blur = WholeHead(blur_shape(torch.zeros(1, 3, 8, 8)).shape[1])
+        self.blur = WholeHead(BLUR_SHAPE_LENGTH)
         self.decode_every = recipe.decode_every
 
     def forward(self, instruction: Tensor, quantise: bool) -> tuple[TokenizerOutput, Tensor, Tensor, Tensor]:
@@ -216,7 +223,7 @@ class TokenizerTraining:
         A fresh encoder maps everything close to one vector; after normalisation its length would be all that the
         read-outs and the codebook ever see.
         """
-        encoding = self.tokenizer.vq.encode(self.tokenizer.compand(instruction)).latents.float()
+        encoding = self.tokenizer.latents(instruction)
         everything = gather_encodings(encoding)
         mean, deviation = everything.mean(0), (everything - everything.mean(0)).square().mean().sqrt()
         projection = self.tokenizer.vq.quant_conv
