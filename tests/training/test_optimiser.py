@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 
 from defusion_cli.diffusion.unet import DegradationUNet
-from defusion_cli.training.optimiser import Muon, Optimisers, deal, orthogonalise
+from defusion_cli.training.optimiser import _QUINTICS, Muon, Optimisers, deal, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 6, 6)])
@@ -21,12 +23,27 @@ def test_a_nearly_singular_matrix_becomes_what_the_iteration_in_float64_makes_of
     u, _, v = torch.linalg.svd(torch.randn(2, 32, 96, generator=generator), full_matrices=False)
     matrices = u * 10 ** torch.linspace(0, -4, 32) @ v
     x = matrices.double() / matrices.double().norm(dim=(1, 2), keepdim=True)
-    for _ in range(5):
+    for a, b, c in _QUINTICS:
         gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        x = a * x + (b * gram + c * gram @ gram) @ x
     ours = orthogonalise(matrices)
     assert float((ours - x).norm() / x.norm()) < 0.35  # directions of less than 3 % of the strongest move less
     assert float(torch.linalg.svdvals(ours).max()) < 1.4
+
+
+def test_the_coefficients_are_the_best_for_what_the_step_before_left():
+    low, high = 0.003, 1.0
+    for a, b, c in _QUINTICS:
+        x = np.linspace(low, high, 2000)
+        odd = np.stack([x, x**3, x**5], 1)
+        # The least e with |1 − p(x)| ≤ e everywhere.
+        bounds = np.block([[odd, -np.ones((2000, 1))], [-odd, -np.ones((2000, 1))]])
+        sides = np.concatenate([np.ones(2000), -np.ones(2000)])
+        best = linprog([0, 0, 0, 1], bounds, sides, bounds=[(None, None)] * 4).x
+        spared = np.array([a * 1.01, b * 1.01**3, c * 1.01**5])
+        assert np.abs(odd @ (spared - best[:3])).max() < 0.01
+        low, high = 1 - best[3], 1 + best[3]
+    assert low > 0.79 and high < 1.21
 
 
 @pytest.mark.parametrize("rows", [8, 64])
