@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,17 @@ def light_diffusers() -> Iterator[None]:
     if "diffusers" in sys.modules or "torch._dynamo" in sys.modules:
         yield
         return
+    packages = importlib.metadata.packages_distributions
     away: dict[str, Any] = {name: None for name in _OPTIONAL if name not in sys.modules}
     away |= {name: _Blank(name) for name in _COMPILER if name not in sys.modules}
     sys.modules.update(away)
     vars(torch)["_dynamo"] = away["torch._dynamo"]  # else torch imports the true one at the first look
 
+    # Reads the list of files of everything that is installed, for names of packages that we do not ask for.
+    importlib.metadata.packages_distributions = dict
+
     def bring_back() -> None:
+        importlib.metadata.packages_distributions = packages
         for name, stand_in in away.items():
             if sys.modules.get(name, torch) is stand_in:
                 del sys.modules[name]
