@@ -210,15 +210,18 @@ PRESETS: dict[str, DiffusionConfig] = {
         backbone_options={"output_heads": 8, "coarse": True, "blocks": (2, 2, 2, 1)},
         steps=8000,
         coarse_steps=1500,
-        phases=(Phase(0.72, 64, 32), Phase(0.86, 96, 16), Phase(1.0, 128, 8)),
-        plain_until=0.4,
+        phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),
+        plain_until=0.3,
+        lr=6e-4,
+        muon_lr=0.0045,
+        hold=0.3,
         synthesis=SynthesisConfig(
             view_px=320,
             crops_per_view=2,
-            blind_share=0.08,
+            blind_share=0.05,
             # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
-            emphasis={"noise": 1.6, "jpeg": 1.3, "snow": 1.8, "rain": 1.4, "haze": 1.3, "raindrop": 1.2}
-            | {"low-light": 0.4, "underwater": 0.4},
+            emphasis={"snow": 3.0, "noise": 2.5, "jpeg": 2.5, "haze": 2.0, "rain": 1.5, "raindrop": 1.2}
+            | {"low-light": 0.6, "underwater": 0.6},
         ),
     ),
     # Supplement section 8: AdamW, β = (0.9, 0.99), batch 32, 1e-4 → 1e-6 by cosine annealing, 256×256 random crops,

@@ -64,6 +64,22 @@ def test_gradient_passes_straight_through_to_encoder_and_chosen_entries(instruct
     assert torch.equal(touched, output.indices.unique())
 
 
+def test_the_shape_of_blur_reaches_every_token_once_its_layer_has_weights(
+    instruction: torch.Tensor, tiny: Tiny, tmp_path: Path
+) -> None:
+    plain, seeing = tiny(), tiny(sees_blur_shape=True)
+    seeing.load_state_dict(seeing.state_dict() | plain.state_dict())
+    torch.testing.assert_close(seeing.encode(instruction), plain.encode(instruction))
+    seeing.encode(instruction).square().sum().backward()
+    assert float(seeing.blur_input.weight.grad.abs().sum()) > 0
+    with torch.no_grad():
+        seeing.blur_input.weight.normal_(generator=torch.Generator().manual_seed(1))
+    changed = (seeing.encode(instruction) - plain.encode(instruction)).detach().abs().amax(1)
+    assert float(changed.min()) > 1e-4
+    seeing.save_pretrained(tmp_path)
+    torch.testing.assert_close(load_tokenizer(str(tmp_path)).encode(instruction), seeing.encode(instruction))
+
+
 def test_unquantised_pass_leaves_the_codebook_out(instruction: torch.Tensor, tiny: Tiny) -> None:
     tokenizer = tiny()
     tokenizer(instruction, quantise=False).reconstruction.mean().backward()

@@ -116,7 +116,7 @@ def test_encodings_start_centred_so_that_tokens_differ() -> None:
     instruction, _ = batch_of(source("rain", "noise"), 4)
     training._centre_encodings(instruction)
     with torch.no_grad():
-        encoding = training.tokenizer.vq.encode(training.tokenizer.compand(instruction)).latents
+        encoding = training.tokenizer.latents(instruction)
     per_dimension = encoding.transpose(0, 1).flatten(1)
     assert per_dimension.mean(1).abs().max() < 1e-3
     assert per_dimension.square().mean().item() == pytest.approx(1, abs=0.01)
@@ -271,6 +271,15 @@ def test_a_tokenizer_of_ours_is_a_place_to_start_from(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is no tokenizer"):
         tokenizer_setup("default", [], tmp_path, init_from=tmp_path / "empty")
+
+
+def test_a_tokenizer_without_the_shape_of_blur_can_learn_it(tmp_path: Path) -> None:
+    plain = TokenizerTraining(dataclasses.replace(TINY, sees_blur_shape=False), 3, ALONE, 2).tokenizer
+    export_tokenizer(plain, tmp_path / "tokenizer")
+    seeing = TokenizerTraining(TINY, 4, ALONE, 2).tokenizer
+    _start_from(seeing, tmp_path / "tokenizer")
+    residual = batch_of(source("rain", "noise"), 4)[0]
+    torch.testing.assert_close(seeing.encode(residual), plain.encode(residual), atol=0.02, rtol=0)  # float16 files
 
 
 def test_emphasis_shows_a_plugin_more_often() -> None:
