@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -34,6 +34,7 @@ from defusion_cli.errors import DefusionError
 from defusion_cli.files import staged_folder
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins.compose import Plugins
+from defusion_cli.scoring.perceptual import lpips_network
 from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.bank import InstructionBank
@@ -97,6 +98,15 @@ class DiffusionRun:
     natural_dir: Path | None = None
 
 
+class _Given(NamedTuple):
+    """What the network knows of N crops besides y_t and t."""
+
+    lq: Tensor
+    tokens: Tensor
+    cells: Tensor
+    boxes: Tensor
+
+
 class DiffusionTraining:
     """Model, average, optimiser and the mathematics of one step."""
 
@@ -123,6 +133,7 @@ class DiffusionTraining:
             self.forward = DistributedDataParallel(
                 self.model, [rank.device.index] if rank.device.type == "cuda" else None, gradient_as_bucket_view=True
             )
+        self.perceptual = lpips_network(rank.device) if config.perceptual_weight else None
         self.skipped = 0
         self.usual_norm, self.seen_norms = 0.0, 0
 
@@ -175,28 +186,56 @@ class DiffusionTraining:
         crops = slice(part.start * k, part.stop * k)
         lq = (2 * batch.lq[crops] - 1).to(device, memory_format=torch.channels_last)
         y0 = (2 * (batch.lq[crops] - batch.target[crops])).to(device, memory_format=torch.channels_last)
-        noise, timestep = self._draw_noise([batch.numbers[i] for i in part], y0.shape)
-        y_t = diffuse(self.scheduler, config.damage_scale * y0, noise.to(device), timestep.to(device))
+        noise, timestep, own = (
+            drawn.to(device) for drawn in self._draw_noise([batch.numbers[i] for i in part], y0.shape)
+        )
         tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part])
         view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
         cells = look_at_cells(view).repeat_interleave(k, dim=0)
-        seen = {"cells": cells, "box": batch.boxes[crops].to(device)}
-        with half_precision(device.type):
-            estimate, *coarse = self.forward(
-                torch.cat([precondition(self.scheduler, y_t, timestep.to(device)), lq], dim=1).contiguous(
-                    memory_format=torch.channels_last
-                ),
-                timestep.to(device),
-                tokens.to(device).repeat_interleave(k, dim=0),
-                added_cond_kwargs=seen,
-                return_dict=False,
-            )
+        given = _Given(lq, tokens.to(device).repeat_interleave(k, dim=0), cells, batch.boxes[crops].to(device))
+        y_t = diffuse(self.scheduler, config.damage_scale * self._believed(y0, given, own), noise, timestep)
+        estimate, *coarse = self._predict(self.forward, y_t, timestep, given)
         sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
-        loss = crop_losses(estimate.float(), y0, sizes, config.loss).mean()
+        loss = crop_losses(estimate, y0, sizes, config.loss).mean()
+        if self.perceptual is not None:
+            later = timestep < TRAIN_TIMESTEPS - 1
+            loss = loss + config.perceptual_weight * self._perceptual_loss(lq[later], estimate[later], y0[later]) / len(
+                lq
+            )
         if coarse:
             goal = 2 * batch.coarse[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
             loss = loss + view_losses(_square_errors(coarse[0].float(), goal), sizes).mean()
         return loss
+
+    def _predict(self, model: nn.Module, y_t: Tensor, timestep: Tensor, given: _Given) -> list[Tensor]:
+        """ŷ₀ of N crops, and in training what the coarse branch says."""
+        seen = torch.cat([precondition(self.scheduler, y_t, timestep), given.lq], dim=1)
+        with half_precision(self.rank.device.type):
+            outputs = model(
+                seen.contiguous(memory_format=torch.channels_last),
+                timestep,
+                given.tokens,
+                added_cond_kwargs={"cells": given.cells, "box": given.boxes},
+                return_dict=False,
+            )
+        return [output.float() for output in outputs]
+
+    def _believed(self, y0: Tensor, given: _Given, own: Tensor) -> Tensor:
+        """y₀, or where `own` says so (N), the network's one-step estimate of it."""
+        if not own.any():
+            return y0
+        some = _Given(*(part[own] for part in given))
+        last = torch.full((len(some.lq),), TRAIN_TIMESTEPS - 1, device=y0.device)
+        believed = y0.clone()
+        with torch.no_grad():
+            believed[own] = self._predict(self.model, torch.zeros_like(some.lq), last, some)[0]
+        return believed
+
+    def _perceptual_loss(self, lq: Tensor, estimate: Tensor, y0: Tensor) -> Tensor:
+        """Sum of the perceptual distances between restored and true crops, M×3×H×W in [−1, 1]."""
+        if self.perceptual is None or not len(lq):
+            return estimate.sum() * 0
+        return self.perceptual((lq - estimate) / 2 + 0.5, (lq - y0) / 2 + 0.5).sum()
 
     def _coarse_loss(self, batch: Batch, part: range) -> Tensor:
         """Mean loss of the coarse branch on some whole views, of which it sees the thumbnails."""
@@ -210,16 +249,17 @@ class DiffusionTraining:
             estimate = model.coarse_estimate(last, tokens, view)
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
-    def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
-        """ε and t of the crops of some views, each from a generator of its own."""
-        k, noise, times = self.config.synthesis.crops_per_view, [], []
+    def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
+        """ε, t, and whether y_t is made of an own estimate, of the crops of some views, each by its own generator."""
+        k, noise, times, own = self.config.synthesis.crops_per_view, [], [], []
         for number in numbers:
             generator = torch.Generator().manual_seed(_mix(self.config.seed, self.step, number))
             noise.append(torch.randn((k, *shape[1:]), generator=generator))
             t = torch.randint(TRAIN_TIMESTEPS, (k,), generator=generator)
             pure = torch.rand(k, generator=generator) < self.config.pure_noise_share
             times.append(torch.where(pure, TRAIN_TIMESTEPS - 1, t))
-        return torch.cat(noise), torch.cat(times)
+            own.append(~pure & (torch.rand(k, generator=generator) < self.config.own_share))
+        return torch.cat(noise), torch.cat(times), torch.cat(own)
 
     def _is_wild(self, norm: float) -> bool:
         """Whether a gradient is not to be followed: one step along it can end a training that went well for hours."""

@@ -70,6 +70,12 @@ class DiffusionConfig:
         Of the averaged weights that are validated and exported.
     pure_noise_share
         Share of samples at t = T, where the one-step estimate lives.
+    own_share
+        Of the others, the share whose y_t is made of the network's own one-step estimate instead of the truth. This
+        is what it meets when it restores in several steps; of the truth it learns to trust y_t more than it may then.
+    perceptual_weight
+        Weight of LPIPS (AlexNet) between restored and true crop at t < T, so that one step gives the least-squares
+        estimate and further steps a natural look. Needs ``defusion[score]``.
     loss
         ``relative``: mean square error of a crop over the root mean square of the damage in its view, so that faint
         damage (JPEG, blur, noise) is heard beside strong (haze, rain), and the crops of a view weigh what they weigh
@@ -115,6 +121,8 @@ class DiffusionConfig:
     grad_clip: float = 1.0
     ema_decay: float = 0.999
     pure_noise_share: float = 0.85
+    own_share: float = 0.0
+    perceptual_weight: float = 0.0
     loss: str = "relative"
     damage_scale: float = 3.0
     ground_kind: str = "visual"

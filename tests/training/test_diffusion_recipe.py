@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +17,22 @@ import pytest
 import skimage
 import torch
 
-from defusion_cli.data.loader import view_batches
+from defusion_cli.data.loader import Batch, view_batches
 from defusion_cli.data.sources import parse_source
 from defusion_cli.data.synthesis import SynthesisConfig, ViewMaker
+from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS
 from defusion_cli.errors import DataError, DefusionError, UsageError
 from defusion_cli.plugins import installed_plugins
+from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint
-from defusion_cli.training.diffusion import DiffusionRun, DiffusionTraining, crop_losses, train_diffusion
+from defusion_cli.training.diffusion import (
+    DiffusionRun,
+    DiffusionTraining,
+    _Given,
+    crop_losses,
+    train_diffusion,
+)
 from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.setup import diffusion_config
@@ -317,3 +326,48 @@ def test_a_relative_loss_hears_faint_damage_and_weighs_the_crops_of_a_view_by_th
     # Where nothing is to be removed, even a little counts.
     nothing = crop_losses(estimate, y0, torch.zeros(4), "relative")
     assert float(nothing[2]) > 3 * float(faint[2]) and float(nothing[0] / nothing[1]) < 4
+
+
+def test_later_steps_learn_from_own_estimates_and_the_first_from_none(tmp_path, photos, tokenizer):
+    config = replace(TINY, pure_noise_share=0.5, own_share=0.6)
+    training = DiffusionTraining(config, make_run(tmp_path, photos, tokenizer), ALONE)
+    _, timestep, own = training._draw_noise(range(200), torch.Size((400, 3, 2, 2)))
+    first = timestep == TRAIN_TIMESTEPS - 1
+    assert not (own & first).any()
+    assert float(own[~first].float().mean()) == pytest.approx(0.6, abs=0.1)
+
+    batch = next(batches_of(training, photos))
+    lq = 2 * batch.lq - 1
+    tokens = training.bank.tokens(batch.shown, batch.slots).repeat_interleave(2, dim=0)
+    cells = look_at_cells(2 * batch.thumbnail - 1).repeat_interleave(2, dim=0)
+    given = _Given(lq, tokens, cells, batch.boxes)
+    y0 = 2 * (batch.lq - batch.target)
+    some = torch.arange(len(lq)) % 2 == 0
+    believed = training._believed(y0, given, some)
+    assert torch.equal(believed[~some], y0[~some])
+    damage = training.pipeline().damage(
+        batch.lq, tokens, torch.zeros_like(lq), thumbnail=batch.thumbnail.repeat_interleave(2, dim=0), boxes=batch.boxes
+    )
+    torch.testing.assert_close(believed[some], 2 * damage[some], atol=1e-3, rtol=0.02)
+
+
+def test_lpips_counts_after_the_first_step_alone(tmp_path, photos, tokenizer):
+    pytest.importorskip("pyiqa")
+    losses = {}
+    for pure in (0.0, 1.0):
+        for weight in (0.0, 1.0):
+            config = replace(TINY, pure_noise_share=pure, perceptual_weight=weight)
+            training = DiffusionTraining(config, make_run(tmp_path, photos, tokenizer), ALONE)
+            batch = next(batches_of(training, photos))
+            loss = training._loss(batch, range(len(batch.numbers)))
+            losses[pure, weight] = float(loss.detach())
+    assert losses[1.0, 1.0] == pytest.approx(losses[1.0, 0.0], abs=1e-6)
+    assert losses[0.0, 1.0] > losses[0.0, 0.0] + 0.01
+    loss.backward()
+
+
+def batches_of(training: DiffusionTraining, photos: Path) -> Iterator[Batch]:
+    """What `training` is shown."""
+    config = training.config
+    maker = ViewMaker([parse_source(str(photos))], ("noise", "haze"), installed_plugins(), config.synthesis)
+    return view_batches(maker, 0, range(1), lambda _: 64, lambda _: range(4), 0, lambda _: False)
