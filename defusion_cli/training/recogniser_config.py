@@ -31,15 +31,15 @@ class RecogniserRecipe:
     """
 
     hidden: tuple[int, ...] = (160, 96)
-    dropout: float = 0.5
-    threshold: float = 0.4
-    companion: float = 0.25
-    shards: int = 190
+    dropout: float = 0.4
+    threshold: float = 0.2
+    companion: float = 0.2
+    shards: int = 280
     photos: int = 16
-    epochs: int = 20
+    epochs: int = 25
     batch: int = 128
     lr: float = 2e-3
-    weight_decay: float = 0.3
+    weight_decay: float = 0.2
     jitter: float = 0.2
     check_photos: int = 24
     samples: RecognitionConfig = field(default_factory=RecognitionConfig)
