@@ -35,7 +35,7 @@ def score(
         typer.Option(
             metavar="NAMES",
             autocompletion=complete_metrics,
-            help="psnr, psnrb, ssim, lpips, fid, mae, or any name that pyiqa knows.",
+            help="psnr, psnrb, ssim, lpips, fid, mae, or any name that pyiqa knows; list shows all.",
         ),
     ] = "psnr,ssim,lpips",
     protocol: Annotated[
@@ -80,6 +80,9 @@ def score(
     from defusion_cli.scoring.protocols import find_protocol, find_set
     from defusion_cli.scoring.table6 import find_tasks
 
+    if metrics == "list":
+        _list_metrics(find_protocol(protocol, None), json, style)
+        return
     if out is None:
         raise UsageError("OUT is needed.", fix="defusion score restored/ true/")
     if style not in _STYLES:
@@ -108,6 +111,21 @@ def score(
         console.note(f"{page} written")
     _print(report, json, style, tasks)
     raise typer.Exit(report.exit_code)
+
+
+def _list_metrics(protocol: Protocol, json: bool, style: str) -> None:
+    from defusion_cli.scoring.metrics import all_metrics
+
+    found = all_metrics(protocol)
+    if json:
+        keys = ("name", "definition", "lower_better", "needs_reference")
+        console.print_json("defusion-metrics", {"metrics": [{key: getattr(m, key) for key in keys} for m in found]})
+        return
+    cells = [
+        [m.name, "lower" if m.lower_better else "higher", "yes" if m.needs_reference else "no", m.definition]
+        for m in found
+    ]
+    _table(["metric", "better", "needs REF", "what is computed"], cells, style, f"protocol {protocol.name}")
 
 
 def _check_request(

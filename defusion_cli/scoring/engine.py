@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import io
 import re
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,18 +46,6 @@ def known_metrics() -> Mapping[str, Mapping[str, Any]]:
     except ImportError as error:
         raise not_installed(error) from None
     return DEFAULT_CONFIGS
-
-
-def unknown_metric(name: str, known: Iterable[str]) -> UsageError:
-    """The error for a metric that nobody knows, with the nearest names."""
-    names = sorted(set(known))
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.55)
-    return UsageError(
-        "There is no such metric.",
-        found=name,
-        accepted=f"{len(names)} names: {', '.join(names)}",
-        fix=f"did you mean {' or '.join(near)}?" if near else None,
-    )
 
 
 def make_metric(name: str, device: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,6 +22,7 @@ _FID_MODES: dict[str, FidMode | None] = {
 }  # fmt: skip
 _SETS_OF_PYIQA = ("sfid", "fid_dinov2", "inception_score")
 _PIXELS = ("psnr", "psnry", "psnrb", "ssim", "ssimc", "mae")
+_USUAL = "psnr, ssim, lpips, dists, fid, mae; without true pictures niqe, brisque, musiq; and many more"
 PixelFunction = Callable[[_Image, _Image, "NDArray[np.bool_] | None"], float]
 """From picture, reference (H×W×3 in [0, 1]) and the pixels that count (H×W; None for all) to a number."""
 
@@ -97,17 +99,38 @@ def find_metrics(names: str, protocol: Protocol, reference: bool) -> tuple[Metri
     return found
 
 
+def all_metrics(protocol: Protocol) -> tuple[Metric, ...]:
+    """Every metric there is, by name.
+
+    Raises
+    ------
+    UsageError
+        If pyiqa is not installed.
+    """
+    names = sorted({name.lower() for name in engine.known_metrics()} | {*_FID_MODES, *_PIXELS})
+    return tuple(_find(name, protocol) for name in names)
+
+
 def _find(name: str, protocol: Protocol) -> Metric:
+    """The metric of a name in small letters."""
     if name in _PIXELS:
         return _pixel_metric(name, protocol)
     if name in _FID_MODES:
         mode = _FID_MODES[name] or protocol.fid_mode
         definition = replace(protocol, fid_mode=mode).fid_text()
         return Metric(name, "set", definition, lower_better=True, fid_mode=mode)
-    known = engine.known_metrics()
+    known = {key.lower(): key for key in engine.known_metrics()}  # clipiqa+_vitL14_512
     if name not in known:
-        raise engine.unknown_metric(name, [*known, *_FID_MODES, *_PIXELS])
-    settings = known[name]
+        near = difflib.get_close_matches(name, sorted({*known, *_FID_MODES, *_PIXELS}), n=3, cutoff=0.55)
+        guess = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UsageError(
+            "There is no such metric.",
+            found=name,
+            accepted=_USUAL,
+            fix=f"{guess}defusion score --metrics list shows all",
+        )
+    name = known[name]
+    settings = engine.known_metrics()[name]
     needs_reference = settings.get("metric_mode") == "FR" and name != "inception_score"
     return Metric(
         name,

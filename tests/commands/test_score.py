@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from defusion_cli.app import app
 from defusion_cli.images import Picture, read_pixels, write_image
+from defusion_cli.scoring.metrics import find_metrics
+from defusion_cli.scoring.protocols import GENERAL
 
 NAMES = ("a", "b", "sub/c")
 
@@ -226,6 +228,7 @@ def test_what_has_no_partner_is_named_and_the_rest_scored(folders, photo):
     [
         ([], 2, ["OUT is needed"]),
         (["--metrics", "lpisp", "out", "ref"], 2, ["no such metric", "lpisp", "did you mean lpips"]),
+        (["--metrics", "nonsense", "out", "ref"], 2, ["psnr, ssim, lpips", "fix: defusion score --metrics list"]),
         (["--metrics", " , ", "out", "ref"], 2, ["--metrics names none"]),
         (["--metrics", "entropy,psnr,lpips", "out"], 2, ["psnr, lpips need the true pictures"]),
         (["--protocol", "paper", "out", "ref"], 2, ["needs the data set", "gopro"]),
@@ -249,6 +252,17 @@ def test_mistakes_are_told_in_sentences(folders, photo, args, code, sentences):
     assert "Traceback" not in done.output and done.stdout == ""
     for sentence in sentences:
         assert sentence in done.stderr
+
+
+def test_all_metrics_can_be_listed(folders):
+    done = run("--metrics", "list")
+    lines = [line.split("│")[1:-1] for line in done.stdout.splitlines() if line.count("│") > 4]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+    assert done.exit_code == 0 and {"psnr", "ssimc", "fid-clean", "lpips", "niqe", "musiq"} < set(rows)
+    assert rows["lpips"][:2] == ["lower", "yes"] and rows["musiq"][:2] == ["higher", "no"]
+    found = json.loads(run("--metrics", "list", "--json").stdout)
+    assert found["kind"] == "defusion-metrics" and {metric["name"] for metric in found["metrics"]} == set(rows) - {""}
+    assert {metric.name for metric in find_metrics(",".join(rows), GENERAL["pyiqa"], True)} == set(rows)
 
 
 def test_a_metric_that_cannot_take_a_picture_loses_that_picture_only(folders, photo):
