@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 
 from defusion_cli.errors import DefusionError
 
+_DEATH = "DataLoader worker"
+
 
 def start_worker(number: int) -> None:
     """For ``worker_init_fn``: Ctrl-C reaches every process of the terminal, but the training alone decides."""
@@ -60,7 +62,8 @@ def deaths_explained() -> Iterator[None]:
     """Around everything that is done while a loader is at work.
 
     torch tells that a process of a loader died from a signal handler: wherever the training is, not only where it asks
-    for the next batch.
+    for the next batch. A batch that was on its way from a process that is just dying ends in the middle instead, before
+    torch has seen the death.
 
     Raises
     ------
@@ -69,12 +72,12 @@ def deaths_explained() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        if isinstance(error, BrokenPipeError) or (isinstance(error, RuntimeError) and _DEATH not in str(error)):
             raise
         raise DefusionError(
             "A process that prepares training pictures died.",
-            found=" ".join(str(error).split())[:200],
+            found=" ".join(str(error).split())[:200] or "a batch that ends in the middle",
             accepted="enough memory for each of them; nobody who kills them",
             fix="run the same command again, it goes on from the last checkpoint; with less memory, --set workers=1",
         ) from error

@@ -17,7 +17,8 @@ from test_diffusion_recipe import ALONE, TINY, make_run, photos, tokenizer  # no
 from typer.testing import CliRunner
 
 from defusion_cli.app import app
-from defusion_cli.errors import UsageError
+from defusion_cli.data.workers import deaths_explained
+from defusion_cli.errors import DefusionError, UsageError
 from defusion_cli.files import discard_folder, staged_folder
 from defusion_cli.interrupt import Stop, Terminated
 from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, stops_explained
@@ -145,6 +146,26 @@ def test_a_loader_process_that_dies_ends_the_run_with_its_reason(tmp_path, photo
         os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == 1
     assert "A process that prepares training pictures died." in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 7) is killed by a signal."),
+        EOFError(),
+        ConnectionResetError(104, "…"),
+    ],
+)
+def test_whatever_torch_says_of_a_dead_loader_process_is_explained(error):
+    with pytest.raises(DefusionError, match="A process that prepares training pictures died"), deaths_explained():
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), BrokenPipeError(), ValueError()])
+def test_other_errors_are_not_taken_for_the_death_of_a_loader_process(error):
+    with pytest.raises(type(error)) as caught, deaths_explained():
+        raise error
+    assert caught.value is error
 
 
 @linux
