@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defusion_cli.data.sources import PhotoSource, draw_photo
-from defusion_cli.images import read_pixels
+from defusion_cli.images import JPEG_BLOCK_PX, read_pixels
 from defusion_cli.plugins import Image, Recipe, apply_recipe, draw_recipe, draw_seed, physical_order
 from defusion_cli.plugins.compose import Plugins
 
-_BLOCK_PX = 8
 _MOST_IN_A_MIXTURE = 3
 
 
@@ -148,6 +147,6 @@ class LabelledViews:
 
     def _crop(self, view: Image, rng: np.random.Generator) -> Image:
         side = self.config.crop_px
-        step = 1 if rng.random() < self.config.shifted_share else _BLOCK_PX
+        step = 1 if rng.random() < self.config.shifted_share else JPEG_BLOCK_PX
         top, left = (int(rng.integers((length - side) // step + 1)) * step for length in view.shape[:2])
         return view[top : top + side, left : left + side]

@@ -18,13 +18,10 @@ from torch import Tensor
 
 from defusion_cli.data.sources import Photo, PhotoSource, draw_photo
 from defusion_cli.errors import DataError
-from defusion_cli.images import read_pixels
+from defusion_cli.images import JPEG_BLOCK_PX, read_pixels
 from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, needs_depth, physical_order, pseudo_depth
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.thumbnail import CELLS, THUMBNAIL_PX
-
-GRID_PX = 8
-"""JPEG's blocks lie on this grid; so do views and crops, as the tiles of a photograph do when it is restored."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ class ViewMaker:
             lq, target, shown = self._paired(photo, rng, crop_px)
         if rng.random() < 0.5:
             lq, target = lq[:, ::-1], target[:, ::-1]
-        crops = [_crop_origin(lq.shape, crop_px, rng, GRID_PX) for _ in range(self.config.crops_per_view)]
+        crops = [_crop_origin(lq.shape, crop_px, rng, JPEG_BLOCK_PX) for _ in range(self.config.crops_per_view)]
         cut = [(lq[t : t + crop_px, x : x + crop_px], target[t : t + crop_px, x : x + crop_px]) for t, x in crops]
         height, width = lq.shape[:2]
         boxes = torch.tensor([(x / width, t / height, (x + crop_px) / width, (t + crop_px) / height) for t, x in crops])
@@ -180,7 +177,7 @@ class ViewMaker:
         if size != (width, height):
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
         top, left = _crop_origin(pixels.shape, self.config.view_px, rng)
-        height, width = (min(self.config.view_px, side) // GRID_PX * GRID_PX for side in pixels.shape[:2])
+        height, width = (min(self.config.view_px, side) // JPEG_BLOCK_PX * JPEG_BLOCK_PX for side in pixels.shape[:2])
         view = pixels[top : top + height, left : left + width]
         return np.clip(view, 0.0, 1.0)
 

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from defusion_cli.canvas import Photo, Pixels, reduced
+from defusion_cli.images import JPEG_BLOCK_PX
 from defusion_cli.recognition.features import describe
 from defusion_cli.recognition.network import DegradationRecogniser
 
 CROP_PX = 128
 """Side of the crops, cut in native resolution."""
-BLOCK_PX = 8
-"""JPEG compresses blocks of this side; crops begin where blocks begin."""
 _GRID = 4
 """At most so many crops a row and a column are looked at, spread over the photograph."""
 _GLANCE_PX = 2048
@@ -93,7 +92,7 @@ def _starts(length: int, most: int) -> list[int]:
     """Where crops begin along one side: multiples of the block, the first at the border, the last near the other."""
     count = max(1, min(most, length // CROP_PX))
     last = max(0, length - CROP_PX)
-    return [round(last * k / max(1, count - 1)) // BLOCK_PX * BLOCK_PX for k in range(count)]
+    return [round(last * k / max(1, count - 1)) // JPEG_BLOCK_PX * JPEG_BLOCK_PX for k in range(count)]
 
 
 def shrink(pixels: Pixels) -> Pixels:

@@ -14,10 +14,9 @@ from defusion_cli.canvas import Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX, named_residual
+from defusion_cli.images import JPEG_BLOCK_PX
 from defusion_cli.plugins import Position
 from defusion_cli.plugins.compose import Plugins, physical_order
-
-_JPEG_BLOCK = 8
 
 
 class Part(NamedTuple):
@@ -123,7 +122,7 @@ def example_residual(before: Pixels, after: Pixels) -> NDArray[np.float32]:
 
 def _to_square(residual: NDArray[np.float32]) -> NDArray[np.float32]:
     # Offsets are multiples of 8, so that the blocks of JPEG lie where they lie in a named instruction.
-    top, left = (max(0, (side - INSTRUCTION_PX) // 2 // _JPEG_BLOCK * _JPEG_BLOCK) for side in residual.shape[:2])
+    top, left = (max(0, (side - INSTRUCTION_PX) // 2 // JPEG_BLOCK_PX * JPEG_BLOCK_PX) for side in residual.shape[:2])
     cut = residual[top : top + INSTRUCTION_PX, left : left + INSTRUCTION_PX]
     missing = [(0, INSTRUCTION_PX - side) for side in cut.shape[:2]]
     return np.ascontiguousarray(np.pad(cut, [*missing, (0, 0)], mode="symmetric"))

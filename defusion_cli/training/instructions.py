@@ -20,9 +20,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from defusion_cli.data.workers import Explained, collate_explained, no_seed, raise_explained, start_worker
 from defusion_cli.ground import draw_instruction, natural_pool
+from defusion_cli.images import JPEG_BLOCK_PX
 from defusion_cli.plugins.compose import Plugins
-
-_JPEG_BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class InstructionSource:
         ids = self._draw_ids(rng)
         natural = natural_pool(self.natural_dir)
         _, _, residual, _ = draw_instruction(ids, self.plugins, rng, size=self.ground_px, natural=natural)
-        steps = (self.ground_px - self.crop_px) // _JPEG_BLOCK + 1
-        top, left = (int(offset) * _JPEG_BLOCK for offset in rng.integers(steps, size=2))
+        steps = (self.ground_px - self.crop_px) // JPEG_BLOCK_PX + 1
+        top, left = (int(offset) * JPEG_BLOCK_PX for offset in rng.integers(steps, size=2))
         crop = residual[top : top + self.crop_px, left : left + self.crop_px]
         present = np.array([known in ids for known in self.ids], np.float32)
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop), present
