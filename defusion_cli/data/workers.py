@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset
 
 from defusion_cli.errors import DefusionError
 
-_DEATH = "DataLoader worker"
+_DEATH, _WAIT_S = "DataLoader worker", 5.0
 
 
 def start_worker(number: int) -> None:
@@ -72,12 +73,29 @@ def deaths_explained() -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, EOFError, ConnectionError) as error:
-        if isinstance(error, BrokenPipeError) or (isinstance(error, RuntimeError) and _DEATH not in str(error)):
+    except RuntimeError as error:
+        if _DEATH not in str(error):
             raise
-        raise DefusionError(
-            "A process that prepares training pictures died.",
-            found=" ".join(str(error).split())[:200] or "a batch that ends in the middle",
-            accepted="enough memory for each of them; nobody who kills them",
-            fix="run the same command again, it goes on from the last checkpoint; with less memory, --set workers=1",
-        ) from error
+        raise _death(str(error)) from error
+    except (EOFError, ConnectionError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise _death(_word_of_torch()) from error
+
+
+def _word_of_torch() -> str:
+    """What torch says of the death once the system has told it; said later, it would come out of nowhere."""
+    try:
+        time.sleep(_WAIT_S)
+    except RuntimeError as error:
+        return str(error)
+    return "a batch that ends in the middle"
+
+
+def _death(found: str) -> DefusionError:
+    return DefusionError(
+        "A process that prepares training pictures died.",
+        found=" ".join(found.split())[:200],
+        accepted="enough memory for each of them; nobody who kills them",
+        fix="run the same command again, it goes on from the last checkpoint; with less memory, --set workers=1",
+    )
