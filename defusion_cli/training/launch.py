@@ -64,7 +64,7 @@ def needs_launch(cluster: Cluster) -> bool:
 
 def torchrun_command(cluster: Cluster, arguments: Sequence[str]) -> list[str]:
     """The torchrun command line that runs ``defusion ARGUMENTS`` in every process."""
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={cluster.gpus}"]
+    command = [sys.executable, "-m", "defusion_cli.training.torchrun", f"--nproc-per-node={cluster.gpus}"]
     command += [f"--max-restarts={cluster.max_restarts}"]
     if cluster.nodes > 1:
         command += [f"--nnodes={cluster.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={cluster.rdzv_endpoint}"]
@@ -92,9 +92,11 @@ def launch(cluster: Cluster, arguments: Sequence[str] | None = None) -> None:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cluster.gpus)))
     command = torchrun_command(cluster, sys.argv[1:] if arguments is None else arguments)
     with subprocess.Popen(command, env=environment) as torchrun, patient_interrupt(patient_on_sigterm=True) as stop:
+        told = False
         while torchrun.poll() is None:
-            if stop.terminated:
-                torchrun.terminate()  # Ctrl-C reaches it without us
+            if stop.terminated and not told:
+                torchrun.terminate()  # once: twice, it would leave before its processes; Ctrl-C reaches it without us
+                told = True
             with contextlib.suppress(subprocess.TimeoutExpired):
                 torchrun.wait(_LOOK_EVERY_S)
         code = torchrun.returncode
