@@ -128,8 +128,10 @@ class InstructionSummary(nn.Module):
     def calibrate(self, tokens: Tensor) -> None:
         """Take the standardisation from the tokens of many instructions, N×K×D."""
         statistics = self._statistics(tokens)
-        deviation = statistics.std(0)
         self.mean.copy_(statistics.mean(0))
+        if len(tokens) < 2:  # nothing to tell apart
+            return
+        deviation = statistics.std(0)
         self.deviation.copy_(deviation + 0.1 * deviation.mean() + 1e-6)
 
     def _statistics(self, tokens: Tensor) -> Tensor:

@@ -63,6 +63,14 @@ def test_the_output_depends_on_instruction_time_and_thumbnail():
         assert not torch.allclose(base, other)
 
 
+def test_one_instruction_alone_calibrates_to_finite_features():
+    unet = DegradationUNet(**SMALL)
+    tokens = torch.randn(1, 9, 32)
+    unet.calibrate(tokens)
+    assert torch.equal(unet.instruction.deviation, torch.ones_like(unet.instruction.deviation))
+    assert unet.instruction(tokens).isfinite().all()
+
+
 def test_calibration_sets_instructions_apart():
     unet = DegradationUNet(**SMALL)
     common = torch.randn(1, 9, 32)
