@@ -105,7 +105,8 @@ def test_another_recogniser_does_it_again(folder: Path, model: str, tmp_path: Pa
     shutil.copytree(model, "other")
     assert run("in", "out", "--model", "other").exit_code == 0
     config = Path("other/recogniser/config.json")
-    config.write_text(config.read_text().replace('"threshold": 0.4', '"threshold": 0.5'))
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps(settings | {"threshold": settings["threshold"] + 0.1}))
     again = run("in", "out", "--model", "other", "--json")
     assert json.loads(again.stdout)["counts"]["restored"] == 4
 

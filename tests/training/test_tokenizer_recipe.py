@@ -311,4 +311,5 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert one.keys() == two.keys()
     for key, value in one.items():
-        assert two[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
+        # The adversary's verdict, of size 1, passes through zero: there only its absolute error says anything.
+        assert two[key] == pytest.approx(value, rel=1e-3, abs=5e-4 if "adversarial" in key else 1e-5), key
