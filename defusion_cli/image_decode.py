@@ -40,6 +40,8 @@ _LEAST_DENSITY = 1 / 500
 """Above `_BELIEVED_PX` pixels a file must have this many bytes for each byte that it unpacks to: photographs have ten
 times as many, while a few kilobytes that claim to be a gigapixel are an attack."""
 
+_SIGNATURES = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
+
 _READ_BYTES = 1 << 24
 """Of a TIFF at a time."""
 
@@ -75,12 +77,20 @@ def decode(file: BinaryIO, formats: list[str], scratch: Path | None = None) -> C
     """
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
-    with PilImage.open(file, formats=formats) as image:
+    with PilImage.open(file, formats=_narrowed(formats, file)) as image:
         bits = _bits(image, file)
         _check_size(image.width, image.height, length)
         # The decoders need a large picture as a whole for a moment.
         with one_large(image.height, image.width):
             return _decode(image, file, bits, scratch)
+
+
+def _narrowed(formats: list[str], file: BinaryIO) -> list[str]:
+    """The one of `formats` that the first bytes name, if it is common: Pillow takes 0.1 s to import all others."""
+    start = file.read(8)
+    file.seek(0)
+    named = {name for name, first in _SIGNATURES.items() if start.startswith(first)}
+    return [name for name in formats if name in named] or formats
 
 
 def _decode(image: ImageFile, file: BinaryIO, bits: int, scratch: Path | None) -> Canvas:

@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,9 +32,30 @@ _SMALLEST_PHOTO = 32
 _ENOUGH_CONTRAST = 0.08
 
 
+class Photographs(Sequence[Image]):
+    """Photographs that are read when they are first asked for: a ground shows one of them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+        self._read: dict[int, Image] = {}
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[k] for k in range(*number.indices(len(self)))]
+        position = range(len(self))[number]
+        if position not in self._read:
+            self._read[position] = _load(self._paths[position])
+        return self._read[position]
+
+
 @lru_cache(maxsize=4)
-def natural_pool(folder: Path | None = None) -> tuple[Image, ...]:
+def natural_pool(folder: Path | None = None) -> Photographs:
     """Photographs for grounds, float32 RGB in [0, 1], shorter side at most 360 px, not to be written to; cached.
+
+    Those of the user are read at once, so that one that cannot be read is named before anything begins.
 
     Parameters
     ----------
@@ -52,7 +74,10 @@ def natural_pool(folder: Path | None = None) -> tuple[Image, ...]:
             raise DataError(f"{folder} holds no picture.", accepted="PNG, JPEG, TIFF, WebP or BMP files")
         step = -(-len(found) // _MOST_USER_PHOTOS)
         paths += [folder / name for name in found[::step]]
-    return tuple(_load(path) for path in paths)
+    photos = Photographs(paths)
+    if folder is not None:
+        list(photos)
+    return photos
 
 
 def _wheel_paths() -> list[Path]:
