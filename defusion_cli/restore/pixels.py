@@ -158,8 +158,9 @@ class Estimator:
     def __init__(self, pipeline: DefusionPipeline, photo: Photo, tokens: Tensor, steps: int = 1, seed: int = 0) -> None:
         self.pipeline, self.steps, self.seed = pipeline, steps, seed
         self.photo: Photo = photo
-        self.tokens = tokens.to(pipeline.device)
-        self._thumbnail = make_thumbnail(_to_tensor([reduced(photo, _GLANCE_PX)], pipeline.device))
+        self.device = pipeline.device  # asked once: diffusers looks through all modules for hooks, 1 ms each time
+        self.tokens = tokens.to(self.device)
+        self._thumbnail = make_thumbnail(_to_tensor([reduced(photo, _GLANCE_PX)], self.device))
 
     def at(self, reduction: int) -> Estimator:
         """The same for the photograph reduced by a whole number."""
@@ -171,12 +172,12 @@ class Estimator:
     def told(self, tokens: Tensor) -> Estimator:
         """The same with another instruction."""
         other = copy(self)
-        other.tokens = tokens.to(self.pipeline.device)
+        other.tokens = tokens.to(self.device)
         return other
 
     def __call__(self, tiles: list[Tile], on_step: Callable[[int], None] | None = None) -> Pixels:
         """N×h×w×3, in units of the [0, 1] picture, of N tiles of one size."""
-        device = self.pipeline.device
+        device = self.device
         # At t = T, where one step begins and ends, the network is shown nothing of y_T (`precondition`); drawing it
         # would take a fortieth of the time of the rest, and more on a faster machine.
         noise = (
@@ -213,7 +214,7 @@ def _damage(
 def _damage_in_tiles(
     look: Estimator, tile: int | None, on_progress: Callable[[float], None] | None
 ) -> Iterator[tuple[slice, Pixels]]:
-    device, backbone = look.pipeline.device, type(look.pipeline.unet).__name__
+    device, backbone = look.device, type(look.pipeline.unet).__name__
     height, width = look.photo.size
     side = tile or choose_tile(backbone, device, height * width)
     tiles = cut_tiles(height, width, side)

@@ -47,7 +47,8 @@ class Restorer:
         self._pipeline, self.instruction, self._steps, self._seed = pipeline, instruction, steps, seed
         self._tile, self._reduction, self._on_progress, self._say = tile, reduction, on_progress, say
         self._used, self._shrunk = 0, False
-        if pipeline.device.type == "cpu":
+        self._device = pipeline.device
+        if self._device.type == "cpu":
             keep_freed_memory()
 
     def __call__(self, canvas: Canvas) -> Remark:
@@ -68,7 +69,7 @@ class Restorer:
     def _choose_tile(self, canvas: Canvas, reduction: int) -> int:
         height, width = (-(-side // reduction) for side in canvas.size)
         backbone = type(self._pipeline.unet).__name__
-        self._used = self._tile or choose_tile(backbone, self._pipeline.device, height * width)
+        self._used = self._tile or choose_tile(backbone, self._device, height * width)
         # A picture smaller than a tile is one tile of its own size.
         self._used = min(self._used, max(height, width))
         return max(self._used, MIN_TILE_PX)
@@ -78,7 +79,7 @@ class Restorer:
         smaller = smaller_tile(self._used)
         if smaller is None:
             return False
-        if self._pipeline.device.type == "cuda":
+        if self._device.type == "cuda":
             import torch
 
             torch.cuda.empty_cache()
