@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,15 @@ def leave(
     print(table)
     if arguments.markdown:
         section = "\n\n".join(part for part in (f"## {heading}", table, words) if part)
-        with arguments.markdown.open("a", encoding="utf-8") as page:
-            page.write(f"\n{section}\n")
+        page = arguments.markdown.read_text(encoding="utf-8") if arguments.markdown.exists() else ""
+        arguments.markdown.write_text(with_section(page, heading, section), encoding="utf-8")
     if arguments.json:
         arguments.json.write_text(json.dumps({"version": 1, **document}, indent=2) + "\n", encoding="utf-8")
+
+
+def with_section(page: str, heading: str, section: str) -> str:
+    """`page` with `section` in the place of the one under the same heading, or at its end."""
+    there = re.compile(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    if there.search(page):
+        return there.sub(lambda _: f"{section}\n\n", page, count=1).rstrip("\n") + "\n"
+    return f"{page.rstrip()}\n\n{section}\n".lstrip()
