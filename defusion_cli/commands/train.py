@@ -84,6 +84,11 @@ def train(
 
         with join_cluster() as rank:
             note(f"{rank.count} process(es), {rank.device.type}; batch {config.phase(0).batch}, {config.steps} steps")
-            folder = train_diffusion(config, run, rank)
+            perceptual = None
+            if config.perceptual_weight:
+                from defusion_cli.scoring.perceptual import lpips_network
+
+                perceptual = lpips_network(rank.device)
+            folder = train_diffusion(config, run, rank, perceptual)
     if folder is not None:
         result(str(folder))

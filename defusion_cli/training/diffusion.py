@@ -34,7 +34,6 @@ from defusion_cli.errors import DefusionError
 from defusion_cli.files import staged_folder
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins.compose import Plugins
-from defusion_cli.scoring.perceptual import lpips_network
 from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.bank import InstructionBank
@@ -50,6 +49,7 @@ from defusion_cli.training.ema import Ema
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.log import RunLog
 from defusion_cli.training.optimiser import Optimisers
+from defusion_cli.training.tokenizer_state import Perceptual
 from defusion_cli.training.validation import Validation
 
 _ERROR_FLOOR = 1e-4
@@ -108,9 +108,17 @@ class _Given(NamedTuple):
 
 
 class DiffusionTraining:
-    """Model, average, optimiser and the mathematics of one step."""
+    """Model, average, optimiser and the mathematics of one step.
 
-    def __init__(self, config: DiffusionConfig, run: DiffusionRun, rank: Rank) -> None:
+    Parameters
+    ----------
+    perceptual
+        Distances of N×3×H×W pictures in [0, 1], such as LPIPS; needed if its weight is not zero.
+    """
+
+    def __init__(
+        self, config: DiffusionConfig, run: DiffusionRun, rank: Rank, perceptual: Perceptual | None = None
+    ) -> None:
         self.config, self.rank, self.step = config, rank, 0
         torch.manual_seed(config.seed)
         self.model = make_backbone(config.backbone, config.backbone_options).to(rank.device)
@@ -133,7 +141,7 @@ class DiffusionTraining:
             self.forward = DistributedDataParallel(
                 self.model, [rank.device.index] if rank.device.type == "cuda" else None, gradient_as_bucket_view=True
             )
-        self.perceptual = lpips_network(rank.device) if config.perceptual_weight else None
+        self.perceptual = perceptual if config.perceptual_weight else None
         self.skipped = 0
         self.usual_norm, self.seen_norms = 0.0, 0
 
@@ -367,8 +375,15 @@ def _mix(seed: int, step: int, number: int) -> int:
     return (value * 0xFF51AFD7ED558CCD >> 7) % 2**63
 
 
-def train_diffusion(config: DiffusionConfig, run: DiffusionRun, rank: Rank) -> Path | None:
+def train_diffusion(
+    config: DiffusionConfig, run: DiffusionRun, rank: Rank, perceptual: Perceptual | None = None
+) -> Path | None:
     """Train, or go on training, until ``config.steps``; returns the exported pipeline's folder on rank zero.
+
+    Parameters
+    ----------
+    perceptual
+        See `DiffusionTraining`.
 
     Raises
     ------
@@ -380,7 +395,7 @@ def train_diffusion(config: DiffusionConfig, run: DiffusionRun, rank: Rank) -> P
     keep_freed_memory()
     if rank.is_main:
         remember_recipe(run.out, dataclasses.asdict(config) | {"ids": list(run.ids)}, _MAY_CHANGE)
-    training = DiffusionTraining(config, run, rank)
+    training = DiffusionTraining(config, run, rank, perceptual)
     checkpoint = latest_checkpoint(run.out / "checkpoints")
     if checkpoint is not None:
         training.load_state(*load_checkpoint(checkpoint))

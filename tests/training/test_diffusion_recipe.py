@@ -23,6 +23,7 @@ from defusion_cli.data.synthesis import SynthesisConfig, ViewMaker
 from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS
 from defusion_cli.errors import DataError, DefusionError, UsageError
 from defusion_cli.plugins import installed_plugins
+from defusion_cli.scoring.perceptual import lpips_network
 from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint
@@ -353,11 +354,12 @@ def test_later_steps_learn_from_own_estimates_and_the_first_from_none(tmp_path, 
 
 def test_lpips_counts_after_the_first_step_alone(tmp_path, photos, tokenizer):
     pytest.importorskip("pyiqa")
+    lpips = lpips_network(ALONE.device)
     losses = {}
     for pure in (0.0, 1.0):
         for weight in (0.0, 1.0):
             config = replace(TINY, pure_noise_share=pure, perceptual_weight=weight)
-            training = DiffusionTraining(config, make_run(tmp_path, photos, tokenizer), ALONE)
+            training = DiffusionTraining(config, make_run(tmp_path, photos, tokenizer), ALONE, lpips)
             batch = next(batches_of(training, photos))
             loss = training._loss(batch, range(len(batch.numbers)))
             losses[pure, weight] = float(loss.detach())
