@@ -30,7 +30,7 @@ from defusion_cli.canvas import (
     row_bands,
     upright,
 )
-from defusion_cli.image_png import PngReader, decode_with_opencv
+from defusion_cli.image_png import SIGNATURE, PngReader, decode_with_opencv
 
 MOST_PX = 600_000_000
 """More pixels than any camera or panorama has."""
@@ -40,7 +40,7 @@ _LEAST_DENSITY = 1 / 500
 """Above `_BELIEVED_PX` pixels a file must have this many bytes for each byte that it unpacks to: photographs have ten
 times as many, while a few kilobytes that claim to be a gigapixel are an attack."""
 
-_SIGNATURES = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
+_SIGNATURES = {"PNG": SIGNATURE, "JPEG": b"\xff\xd8\xff"}
 
 _READ_BYTES = 1 << 24
 """Of a TIFF at a time."""

@@ -17,7 +17,7 @@ import numpy as np
 from defusion_cli.canvas import Samples, Tags, relax, row_bands
 
 XMP_KEY = "XML:com.adobe.xmp"
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 _COLOUR_TYPES = {channels: colour for colour, channels in _CHANNELS.items()}
 _READ_BYTES = 1 << 20
@@ -29,7 +29,7 @@ def write_png(file: BinaryIO, samples: Samples, tags: Tags) -> None:
     """H×W×C samples, uint8 or uint16, C from 1 to 4, as PNG; a band of rows at a time."""
     height, width, channels = samples.shape
     header = struct.pack(">IIBBBBB", width, height, 8 * samples.itemsize, _COLOUR_TYPES[channels], 0, 0, 0)
-    file.write(_SIGNATURE + _chunk(b"IHDR", header))
+    file.write(SIGNATURE + _chunk(b"IHDR", header))
     for name, body in _metadata(tags):
         file.write(_chunk(name, body))
     packer, above = zlib.compressobj(_LEVEL), None
@@ -82,7 +82,7 @@ class PngReader:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        if file.read(8) != _SIGNATURE:
+        if file.read(8) != SIGNATURE:
             raise ValueError("it is no PNG file")
         self._chunks = _read_chunks(file)
         name, self._header = next(self._chunks)
@@ -118,7 +118,7 @@ class PngReader:
         """A PNG of one pixel with all that the file says beside its pixels; after `bands` only."""
         header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
         chunks = [(b"IHDR", header), *self._others, (b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
-        return _SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks if chunk[0] not in (b"tRNS", b"bKGD", b"sBIT"))
+        return SIGNATURE + b"".join(_chunk(*chunk) for chunk in chunks if chunk[0] not in (b"tRNS", b"bKGD", b"sBIT"))
 
     def _unpacked(self) -> Iterator[bytes]:
         unpacker = zlib.decompressobj()
@@ -138,7 +138,7 @@ class PngReader:
         header = struct.pack(">II", self.width, height) + self._header[8:]
         clear = [chunk for chunk in self._others if chunk[0] == b"tRNS"]
         parts: Iterable[tuple[bytes, bytes]] = [(b"IHDR", header), *clear, (b"IDAT", zlib.compress(raw, 0))]
-        data = _SIGNATURE + b"".join(_chunk(*part) for part in [*parts, (b"IEND", b"")])
+        data = SIGNATURE + b"".join(_chunk(*part) for part in [*parts, (b"IEND", b"")])
         return decode_with_opencv(data, self.bits)
 
 

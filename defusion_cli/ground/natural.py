@@ -37,18 +37,14 @@ class Photographs(Sequence[Image]):
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
-        self._read: dict[int, Image] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
-            return [self[k] for k in range(*number.indices(len(self)))]
-        position = range(len(self))[number]
-        if position not in self._read:
-            self._read[position] = _load(self._paths[position])
-        return self._read[position]
+            return Photographs(self._paths[number])
+        return _load(self._paths[number])
 
 
 @lru_cache(maxsize=4)
@@ -95,6 +91,7 @@ def _wheel_paths() -> list[Path]:
     return found
 
 
+@lru_cache(maxsize=4 * _MOST_USER_PHOTOS)
 def _load(path: Path) -> Image:
     photo = read_pixels(path)
     height, width = photo.shape[:2]

@@ -128,6 +128,8 @@ class WholeHead(nn.Module):
 _DIRECTIONS, _HARMONICS = 12, 4
 _OCTAVES = 4
 _FAINT = 1e-8
+BLUR_SHAPE_LENGTH = 3 * _OCTAVES * (2 + _HARMONICS)
+"""Of `blur_shape`: mean, deviation and harmonics of three logarithms an octave."""
 
 
 def blur_shape(instruction: Tensor) -> Tensor:
@@ -181,7 +183,3 @@ def _by_direction(grey: Tensor) -> Tensor:
     # A product with indicators, not scatter_add, whose order of summation is open on a GPU.
     bins = F.one_hot(direction, _DIRECTIONS).to(grey.dtype)
     return (coherence * values).flatten(2).unsqueeze(2).matmul(bins).squeeze(2) / strength[0].numel()
-
-
-BLUR_SHAPE_LENGTH = blur_shape(torch.zeros(1, 3, 8, 8)).shape[1]
-"""Of `blur_shape`."""

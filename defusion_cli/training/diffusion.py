@@ -205,14 +205,10 @@ class DiffusionTraining:
         estimate, *coarse = self._predict(self.forward, y_t, timestep, given)
         sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
         loss = crop_losses(estimate, y0, sizes, config.loss).mean()
-        if self.perceptual is not None:
-            later = timestep < TRAIN_TIMESTEPS - 1
-            loss = loss + config.perceptual_weight * self._perceptual_loss(lq[later], estimate[later], y0[later]) / len(
-                lq
-            )
+        loss = loss + self._perceptual_loss(lq, estimate, y0, timestep)
         if coarse:
             goal = 2 * batch.coarse[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
-            loss = loss + view_losses(_square_errors(coarse[0].float(), goal), sizes).mean()
+            loss = loss + view_losses(_square_errors(coarse[0], goal), sizes).mean()
         return loss
 
     def _predict(self, model: nn.Module, y_t: Tensor, timestep: Tensor, given: _Given) -> list[Tensor]:
@@ -239,11 +235,13 @@ class DiffusionTraining:
             believed[own] = self._predict(self.model, torch.zeros_like(some.lq), last, some)[0]
         return believed
 
-    def _perceptual_loss(self, lq: Tensor, estimate: Tensor, y0: Tensor) -> Tensor:
-        """Sum of the perceptual distances between restored and true crops, M×3×H×W in [−1, 1]."""
-        if self.perceptual is None or not len(lq):
-            return estimate.sum() * 0
-        return self.perceptual((lq - estimate) / 2 + 0.5, (lq - y0) / 2 + 0.5).sum()
+    def _perceptual_loss(self, lq: Tensor, estimate: Tensor, y0: Tensor, timestep: Tensor) -> Tensor:
+        """Weighted mean over N crops, in [−1, 1], of the distance between restored and true one; none at t = T."""
+        later = timestep < TRAIN_TIMESTEPS - 1
+        if self.perceptual is None or not later.any():
+            return torch.zeros((), device=lq.device)
+        restored, true = ((lq[later] - damage[later]) / 2 + 0.5 for damage in (estimate, y0))
+        return self.config.perceptual_weight * self.perceptual(restored, true).sum() / len(lq)
 
     def _coarse_loss(self, batch: Batch, part: range) -> Tensor:
         """Mean loss of the coarse branch on some whole views, of which it sees the thumbnails."""
