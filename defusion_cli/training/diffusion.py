@@ -125,7 +125,9 @@ class DiffusionTraining:
         self.model.to(memory_format=torch.channels_last)
         self.init_report = init_from(self.model, run.init_from) if run.init_from else None
         self.ema = Ema(self.model, config.ema_decay)
-        self.optimisers = Optimisers(self.model, config.lr, config.betas, config.weight_decay, config.muon_lr)
+        self.optimisers = Optimisers(
+            self.model, config.lr, config.betas, config.weight_decay, config.muon_lr, config.muon_decay
+        )
         self.scheduler: DDIMScheduler = make_scheduler()
         self.bank = InstructionBank(
             run.tokenizer.to(rank.device),

@@ -64,6 +64,9 @@ class DiffusionConfig:
         AdamW.
     muon_lr
         Peak rate of Muon for the inner convolutions (see `defusion_cli.training.optimiser`); 0 is AdamW for all.
+    muon_decay
+        Muon's weight decay. Without it the kernels grow for as long as they learn, at high rates until single views
+        make the norm-free network explode.
     grad_clip
         Largest norm of the gradient.
     ema_decay
@@ -118,6 +121,7 @@ class DiffusionConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-4
     muon_lr: float = 0.002
+    muon_decay: float = 0.0
     grad_clip: float = 1.0
     ema_decay: float = 0.999
     pure_noise_share: float = 0.85

@@ -50,10 +50,13 @@ class Muon(Optimizer):
         Root mean square size of an update is about ``lr`` times √(rows / (rows · columns)).
     momentum
         Decay of the averaged gradient.
+    weight_decay
+        Share, times ``lr``, by which a step shrinks the weights first. Every update is of full rank, whatever the
+        gradient has to say, and what it has not remains in the weights as noise until it is forgotten.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -73,6 +76,7 @@ class Muon(Optimizer):
                 update = parameter.grad.lerp_(average, group["momentum"]).movedim(1, -1).flatten(1)
                 updates.append(update)
                 moved.append((parameter, group["lr"]))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
         for (parameter, lr), update in zip(moved, self._orthogonal(updates), strict=True):
             rows, columns = update.shape
             kernel = update.view(parameter.movedim(1, -1).shape).movedim(-1, 1)
@@ -181,10 +185,18 @@ class Optimisers:
         AdamW's.
     muon_lr
         Peak rate of Muon for the convolution kernels of the inner layers; 0 leaves everything to AdamW.
+    muon_decay
+        Muon's weight decay.
     """
 
     def __init__(
-        self, model: nn.Module, lr: float, betas: tuple[float, float], weight_decay: float, muon_lr: float = 0.0
+        self,
+        model: nn.Module,
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        muon_lr: float = 0.0,
+        muon_decay: float = 0.0,
     ) -> None:
         inner = _inner_kernels(model) if muon_lr else []
         taken = {id(parameter) for parameter in inner}
@@ -193,7 +205,7 @@ class Optimisers:
         adamw = torch.optim.AdamW(others, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
         self._all: list[tuple[Optimizer, float]] = [(adamw, lr)]
         if inner:
-            self._all.append((Muon(inner, muon_lr), muon_lr))
+            self._all.append((Muon(inner, muon_lr, weight_decay=muon_decay), muon_lr))
 
     def step(self, lr: float) -> None:
         """One step at AdamW's rate `lr`; the other rates follow in proportion."""
