@@ -26,6 +26,12 @@ Window = tuple[slice, slice]
 LARGE_PX = 48_000_000
 """Above this many pixels samples lie in a file, of which only what is worked on is in memory."""
 
+JPEG_BLOCK_PX = 8
+"""Side of JPEG's blocks. Crops and tiles of a picture begin where blocks begin, wherever a network looks at them."""
+
+CROP_PX = 128
+"""Side of the crops that stand for a whole photograph."""
+
 BAND_PX = 4_000_000
 """Pixels of a band of rows that is converted in one go."""
 
@@ -177,6 +183,36 @@ def reduced(photo: Photo, side: int) -> Pixels:
         photo.relax()
     whole: Pixels = np.concatenate(parts)
     return whole
+
+
+def crop_corners(height: int, width: int, most: int = 4) -> list[tuple[int, int]]:
+    """Where to cut up to most² crops of 128 pixels: top and left, evenly spread, at multiples of JPEG's 8 pixels.
+
+    Fewer where there is no room for more.
+    """
+    return [(top, left) for top in _starts(height, most) for left in _starts(width, most)]
+
+
+def _starts(length: int, most: int) -> list[int]:
+    """Along one side: the first at the border, the last near the other."""
+    count = max(1, min(most, length // CROP_PX))
+    last = max(0, length - CROP_PX)
+    return [round(last * k / max(1, count - 1)) // JPEG_BLOCK_PX * JPEG_BLOCK_PX for k in range(count)]
+
+
+def cut_crops(photo: Photo, most: int = 4) -> Pixels:
+    """Crops at `crop_corners`, K×128×128×3 in [0, 1].
+
+    A photograph narrower than a crop is extended by its mirror image.
+    """
+    crops = []
+    for top, left in crop_corners(*photo.size, most):
+        crop = photo.pixels((slice(top, top + CROP_PX), slice(left, left + CROP_PX)))
+        bottom, right = CROP_PX - crop.shape[0], CROP_PX - crop.shape[1]
+        if bottom or right:
+            crop = np.asarray(cv2.copyMakeBorder(crop, 0, bottom, 0, right, cv2.BORDER_REFLECT), np.float32)
+        crops.append(np.clip(crop, 0, 1))
+    return np.stack(crops)
 
 
 def quantise(pixels: Pixels, bits: int) -> Samples:

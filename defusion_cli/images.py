@@ -30,8 +30,6 @@ FORMATS = {
 }  # fmt: skip
 """Format by lower-case suffix. AVIF needs a Pillow that was built with it, HEIC the extra ``heif``."""
 
-JPEG_BLOCK_PX = 8
-"""Side of JPEG's blocks. Crops and tiles of a picture begin where blocks begin, wherever a network looks at them."""
 
 _DEEP = ("PNG", "TIFF")
 _READABLE = "PNG, JPEG, TIFF, WebP, BMP, AVIF or HEIC"

@@ -34,6 +34,7 @@ class Batch(NamedTuple):
     target: Tensor
     boxes: Tensor
     thumbnail: Tensor
+    grain: Tensor
     coarse: Tensor
     damage: Tensor
     shown: tuple[tuple[str, ...], ...]
@@ -157,6 +158,7 @@ def _collate(items: Sequence[_Drawn]) -> tuple[Batch, list[str]]:
         cat([view.target for view in views]),
         cat([view.boxes for view in views]),
         stack([view.thumbnail for view in views]),
+        stack([view.grain for view in views]),
         stack([view.coarse for view in views]),
         stack([view.damage for view in views]),
         tuple(view.shown for view in views),

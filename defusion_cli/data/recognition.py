@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from defusion_cli.canvas import JPEG_BLOCK_PX
 from defusion_cli.data.sources import PhotoSource, draw_photo
-from defusion_cli.images import JPEG_BLOCK_PX, read_pixels
+from defusion_cli.images import read_pixels
 from defusion_cli.plugins import Image, Recipe, apply_recipe, draw_recipe, draw_seed, physical_order
 from defusion_cli.plugins.compose import Plugins
 

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from defusion_cli.canvas import JPEG_BLOCK_PX
 from defusion_cli.data.sources import Photo, PhotoSource, draw_photo
 from defusion_cli.errors import DataError
-from defusion_cli.images import JPEG_BLOCK_PX, read_pixels
+from defusion_cli.grain import read_grain
+from defusion_cli.images import read_pixels
 from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, needs_depth, physical_order, pseudo_depth
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.thumbnail import CELLS, THUMBNAIL_PX
@@ -97,15 +99,17 @@ class View(NamedTuple):
     """Crops of one damaged view.
 
     ``lq`` and ``target`` are K×3×c×c in [0, 1], ``boxes`` says where they lie in the view (K×4: left, top, right,
-    bottom in fractions of its sides), ``thumbnail`` is 3×256×256 in [0, 1] and shows the whole view, ``coarse`` is
-    what must go in the view, averaged over 64×64 cells (3×64×64), ``damage`` is the root mean square of what must go,
-    ``shown`` are the ids on the instruction, ``slot`` selects one of the instructions for them.
+    bottom in fractions of its sides), ``thumbnail`` is 3×256×256 in [0, 1] and shows the whole view, ``grain`` (F) is
+    what `defusion_cli.grain` says of it, ``coarse`` is what must go in the view, averaged over 64×64 cells (3×64×64),
+    ``damage`` is the root mean square of what must go, ``shown`` are the ids on the instruction, ``slot`` selects one
+    of the instructions for them.
     """
 
     lq: Tensor
     target: Tensor
     boxes: Tensor
     thumbnail: Tensor
+    grain: Tensor
     coarse: Tensor
     damage: Tensor
     shown: tuple[str, ...]
@@ -145,6 +149,7 @@ class ViewMaker:
             _stack([b for _, b in cut]),
             boxes,
             _stack([_squeezed(lq, THUMBNAIL_PX)])[0],
+            read_grain(_stack([lq]))[0],
             _stack([_squeezed(lq - target, CELLS)])[0],
             torch.tensor(np.sqrt(np.square(lq - target).mean())),
             shown,

@@ -20,6 +20,7 @@ from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from defusion_cli.diffusion.schedule import precondition
+from defusion_cli.grain import read_grain
 from defusion_cli.ground.instruction import named_residual
 from defusion_cli.plugins import installed_plugins, physical_order
 from defusion_cli.thumbnail import THUMBNAIL_PX
@@ -97,6 +98,7 @@ class DefusionPipeline(DiffusionPipeline):
         thumbnail: Tensor | None = None,
         on_step: Callable[[int], None] | None = None,
         boxes: Tensor | None = None,
+        grain: Tensor | None = None,
     ) -> Tensor:
         """The estimated damage ŷ₀ (N×3×H×W, in units of the [0, 1] picture): subtract it from `lq`.
 
@@ -117,11 +119,15 @@ class DefusionPipeline(DiffusionPipeline):
         boxes
             Where the tiles lie in their photographs: left, top, right, bottom in fractions of the sides, N×4; None
             if `lq` is the whole.
+        grain
+            `defusion_cli.grain.read_grain` of the whole photographs, N×F; None if `lq` is the whole.
         """
         x = 2 * lq - 1
         view = 2 * (make_thumbnail(lq) if thumbnail is None else thumbnail) - 1
         n, scale = len(lq), float(self.config["damage_scale"])
-        conditions = {"thumbnail": view} if boxes is None else {"thumbnail": view, "box": boxes}
+        conditions = {"thumbnail": view, "grain": read_grain(lq) if grain is None else grain}
+        if boxes is not None:
+            conditions["box"] = boxes
         tokens = tokens.expand(n, -1, -1)
         scheduler = type(self.scheduler).from_config(self.scheduler.config)  # a fresh one: tiles may run in threads
         scheduler.set_timesteps(steps, device=lq.device)

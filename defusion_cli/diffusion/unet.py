@@ -19,6 +19,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
+from defusion_cli.grain import GRAIN_FEATURES, read_grain
 from defusion_cli.thumbnail import look_at_cells
 
 _THUMBNAIL_WIDTHS = (24, 48, 96)
@@ -106,6 +107,21 @@ class ThumbnailEncoder(nn.Module):
         for conv in self.convs:
             thumbnail = F.silu(conv(thumbnail))
         return self.out(thumbnail.flatten(2).transpose(1, 2))
+
+
+class GrainEncoder(nn.Module):
+    """What `defusion_cli.grain` says of the whole photograph, N×F to N×E features; zero at first."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.look = nn.Linear(GRAIN_FEATURES, features)
+        self.out = nn.Linear(features, features, bias=False)
+        nn.init.kaiming_normal_(self.look.weight, nonlinearity="linear")
+        nn.init.zeros_(self.look.bias)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, grain: Tensor) -> Tensor:
+        return self.out(F.silu(self.look(grain.to(self.look.weight.dtype))))
 
 
 class InstructionSummary(nn.Module):
@@ -242,6 +258,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         into crops whose instruction asks for faint damage.
     thumbnail_px
         Side of the square thumbnail of the whole photograph, a multiple of 64.
+    grain
+        Whether it is told the grain of the whole photograph (`defusion_cli.grain`).
     coarse
         Whether a `CoarseBranch` makes the first estimate from the whole photograph; the U-Net is told and adds to it.
     """
@@ -259,6 +277,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         output_heads: int = 1,
         thumbnail_px: int = 256,
         coarse: bool = False,
+        grain: bool = False,
     ) -> None:
         super().__init__()
         e = condition_dim
@@ -268,6 +287,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.thumbnail = ThumbnailEncoder(cross_attention_dim)
         self.shown_norm, self.seen_norm = nn.LayerNorm(e), nn.LayerNorm(cross_attention_dim)
         self.condition = nn.Sequential(nn.Linear(2 * e + cross_attention_dim, e), nn.SiLU(), nn.Linear(e, e))
+        self.grain = GrainEncoder(e) if grain else None
         self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths, blocks, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
@@ -304,20 +324,30 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         if self.coarse_in is not None:
             nn.init.zeros_(self.coarse_in.weight)
 
-    def _conditions(self, timestep: Tensor, tokens: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    def _conditions(
+        self, timestep: Tensor, tokens: Tensor, cells: Tensor, grain: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """The FiLM condition (N×E) and the tokens for cross-attention (N×K×D)."""
         shown = self.instruction(tokens)
         seen = self.thumbnail(cells[:, : cells.shape[1] // 3])
         time = self.time(_sinusoid(timestep.expand(len(tokens)), 64).to(tokens.dtype))
         summary = [time, self.shown_norm(shown), self.seen_norm(seen.mean(1))]
-        condition = self.condition(torch.cat(summary, dim=1))
+        first, *rest = self.condition
+        known = first(torch.cat(summary, dim=1))
+        if self.grain is not None and grain is not None:
+            known = known + self.grain(grain)
+        for layer in rest:
+            known = layer(known)
+        condition = known
         return condition, torch.cat([tokens + self.token_position, seen], dim=1)
 
     def calibrate(self, tokens: Tensor) -> None:
         """Before training: learn the spread of instructions from the tokens of many of them, N×K×D."""
         self.instruction.calibrate(tokens)
 
-    def coarse_estimate(self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor) -> Tensor:
+    def coarse_estimate(
+        self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor, grain: Tensor | None = None
+    ) -> Tensor:
         """What the coarse branch alone makes of whole photographs: the mean of y₀ in each cell, N×3×64×64.
 
         No gradient reaches the condition: the branch learns from what the rest of the network knows already.
@@ -326,7 +356,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             raise ValueError("this backbone has no coarse branch")
         cells = look_at_cells(thumbnail)
         with torch.no_grad():
-            condition = self._conditions(timestep, tokens, cells)[0]
+            condition = self._conditions(timestep, tokens, cells, grain)[0]
         return self.coarse_branch.on_cells(self.coarse_branch(cells, condition), cells)
 
     def _output(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -368,7 +398,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             ``"thumbnail"``, N×3×256×256: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
             taken to be the whole photograph. ``"cells"``, `look_at_cells` of the thumbnail, N×9×64×64, may stand in its
             place: crops of one photograph share it. ``"box"``, N×4: the place of x_LQ in it, see
-            `CoarseBranch.apply_maps`; left out, all of it.
+            `CoarseBranch.apply_maps`; left out, all of it. ``"grain"``, N×F: `read_grain` of the whole photograph;
+            left out, x_LQ is taken to be all of it.
         return_dict
             False returns a tuple; in training mode its second entry is the `coarse_estimate`, whose error is the
             only one that teaches the coarse branch: what a crop shows is no measure of it.
@@ -380,7 +411,10 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             thumbnail = given.get("thumbnail")
             whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
             cells = look_at_cells(whole)
-        condition, tokens = self._conditions(timestep, encoder_hidden_states, cells)
+        grain = given.get("grain")
+        if self.grain is not None and grain is None:
+            grain = read_grain((sample[:, -3:].float() + 1) / 2)
+        condition, tokens = self._conditions(timestep, encoder_hidden_states, cells, grain)
         height, width = sample.shape[2:]
         multiple, coarse, told = 2 ** len(self.down), None, None
         extra: tuple[Tensor, ...] = ()

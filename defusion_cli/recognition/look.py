@@ -8,15 +8,10 @@ import cv2
 import numpy as np
 import torch
 
-from defusion_cli.canvas import Photo, Pixels, reduced
-from defusion_cli.images import JPEG_BLOCK_PX
+from defusion_cli.canvas import Photo, Pixels, cut_crops, reduced
 from defusion_cli.recognition.features import describe
 from defusion_cli.recognition.network import DegradationRecogniser
 
-CROP_PX = 128
-"""Side of the crops, cut in native resolution."""
-_GRID = 4
-"""At most so many crops a row and a column are looked at, spread over the photograph."""
 _GLANCE_PX = 2048
 THUMBNAIL_PX = 64
 """Side of the thumbnail that what concerns the whole photograph is read from."""
@@ -69,30 +64,6 @@ def recognise(network: DegradationRecogniser, photo: Photo) -> Recognition:
     values = torch.sigmoid(logits).tolist()
     ranked = sorted(zip(network.ids, values, strict=True), key=lambda pair: -pair[1])
     return Recognition(tuple(ranked), float(network.config["threshold"]), float(network.config["companion"]))
-
-
-def cut_crops(photo: Photo, grid: int = _GRID) -> Pixels:
-    """Up to grid² crops, K×128×128×3 in [0, 1], evenly spread, fewer where there is no room for more.
-
-    A photograph narrower than a crop is extended by its mirror image.
-    """
-    rows, columns = (_starts(side, grid) for side in photo.size)
-    crops = []
-    for top in rows:
-        for left in columns:
-            crop = photo.pixels((slice(top, top + CROP_PX), slice(left, left + CROP_PX)))
-            bottom, right = CROP_PX - crop.shape[0], CROP_PX - crop.shape[1]
-            if bottom or right:
-                crop = np.asarray(cv2.copyMakeBorder(crop, 0, bottom, 0, right, cv2.BORDER_REFLECT), np.float32)
-            crops.append(np.clip(crop, 0, 1))
-    return np.stack(crops)
-
-
-def _starts(length: int, most: int) -> list[int]:
-    """Where crops begin along one side: multiples of the block, the first at the border, the last near the other."""
-    count = max(1, min(most, length // CROP_PX))
-    last = max(0, length - CROP_PX)
-    return [round(last * k / max(1, count - 1)) // JPEG_BLOCK_PX * JPEG_BLOCK_PX for k in range(count)]
 
 
 def shrink(pixels: Pixels) -> Pixels:

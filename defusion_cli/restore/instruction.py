@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defusion_cli.canvas import Pixels
+from defusion_cli.canvas import JPEG_BLOCK_PX, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX, named_residual
-from defusion_cli.images import JPEG_BLOCK_PX
 from defusion_cli.plugins import Position
 from defusion_cli.plugins.compose import Plugins, physical_order
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from defusion_cli.canvas import Canvas, Photo, Pixels, Window, reduced, row_bands
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
+from defusion_cli.grain import grain_of
 from defusion_cli.restore.memory import choose_batch, choose_tile
 from defusion_cli.restore.reduction import ReducedPhoto, enlarge
 from defusion_cli.restore.tiling import Tile, batches, blend_weights, cut_tiles, draw_noise
@@ -160,6 +161,7 @@ class Estimator:
         self.photo: Photo = photo
         self.device = pipeline.device  # asked once: diffusers looks through all modules for hooks, 1 ms each time
         self.tokens = tokens.to(self.device)
+        self._grain = grain_of(photo).to(self.device)
         self._thumbnail = make_thumbnail(_to_tensor([reduced(photo, _GLANCE_PX)], self.device))
 
     def at(self, reduction: int) -> Estimator:
@@ -167,6 +169,7 @@ class Estimator:
         other = copy(self)
         if reduction > 1:
             other.photo = ReducedPhoto(self.photo, reduction)
+            other._grain = grain_of(other.photo).to(self.device)
         return other
 
     def told(self, tokens: Tensor) -> Estimator:
@@ -194,6 +197,7 @@ class Estimator:
                 self._thumbnail.expand(len(tiles), -1, -1, -1),
                 on_step,
                 torch.tensor([t.box(*self.photo.size) for t in tiles], device=device),
+                self._grain.expand(len(tiles), -1),
             )
         damage: Pixels = estimate.permute(0, 2, 3, 1).cpu().numpy()
         return damage

@@ -105,6 +105,7 @@ class _Given(NamedTuple):
     tokens: Tensor
     cells: Tensor
     boxes: Tensor
+    grain: Tensor
 
 
 class DiffusionTraining:
@@ -202,7 +203,8 @@ class DiffusionTraining:
         tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part])
         view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
         cells = look_at_cells(view).repeat_interleave(k, dim=0)
-        given = _Given(lq, tokens.to(device).repeat_interleave(k, dim=0), cells, batch.boxes[crops].to(device))
+        grain = batch.grain[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
+        given = _Given(lq, tokens.to(device).repeat_interleave(k, dim=0), cells, batch.boxes[crops].to(device), grain)
         y_t = diffuse(self.scheduler, config.damage_scale * self._believed(y0, given, own), noise, timestep)
         estimate, *coarse = self._predict(self.forward, y_t, timestep, given)
         sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
@@ -221,7 +223,7 @@ class DiffusionTraining:
                 seen.contiguous(memory_format=torch.channels_last),
                 timestep,
                 given.tokens,
-                added_cond_kwargs={"cells": given.cells, "box": given.boxes},
+                added_cond_kwargs={"cells": given.cells, "box": given.boxes, "grain": given.grain},
                 return_dict=False,
             )
         return [output.float() for output in outputs]
@@ -254,7 +256,7 @@ class DiffusionTraining:
         last = torch.full((len(part),), TRAIN_TIMESTEPS - 1, device=device)
         model: Any = self.model
         with half_precision(device.type):
-            estimate = model.coarse_estimate(last, tokens, view)
+            estimate = model.coarse_estimate(last, tokens, view, batch.grain[views].to(device))
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:

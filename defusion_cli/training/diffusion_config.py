@@ -219,7 +219,7 @@ _PAPER_UNET: dict[str, object] = {
 
 PRESETS: dict[str, DiffusionConfig] = {
     "default": DiffusionConfig(
-        backbone_options={"output_heads": 8, "coarse": True, "blocks": (2, 2, 2, 1)},
+        backbone_options={"output_heads": 8, "coarse": True, "grain": True, "blocks": (2, 2, 2, 1)},
         steps=8000,
         coarse_steps=1500,
         phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from defusion_cli.canvas import JPEG_BLOCK_PX
 from defusion_cli.data.workers import Explained, collate_explained, no_seed, raise_explained, start_worker
 from defusion_cli.ground import draw_instruction, natural_pool
-from defusion_cli.images import JPEG_BLOCK_PX
 from defusion_cli.plugins.compose import Plugins
 
 
