@@ -287,7 +287,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.thumbnail = ThumbnailEncoder(cross_attention_dim)
         self.shown_norm, self.seen_norm = nn.LayerNorm(e), nn.LayerNorm(cross_attention_dim)
         self.condition = nn.Sequential(nn.Linear(2 * e + cross_attention_dim, e), nn.SiLU(), nn.Linear(e, e))
-        self.grain = GrainEncoder(e) if grain else None
+        self.grain_encoder = GrainEncoder(e) if grain else None
         self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths, blocks, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
@@ -334,8 +334,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         summary = [time, self.shown_norm(shown), self.seen_norm(seen.mean(1))]
         first, *rest = self.condition
         known = first(torch.cat(summary, dim=1))
-        if self.grain is not None and grain is not None:
-            known = known + self.grain(grain)
+        if self.grain_encoder is not None and grain is not None:
+            known = known + self.grain_encoder(grain)
         for layer in rest:
             known = layer(known)
         condition = known
@@ -412,7 +412,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
             cells = look_at_cells(whole)
         grain = given.get("grain")
-        if self.grain is not None and grain is None:
+        if self.grain_encoder is not None and grain is None:
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
         condition, tokens = self._conditions(timestep, encoder_hidden_states, cells, grain)
         height, width = sample.shape[2:]
