@@ -30,13 +30,16 @@ GRAIN_FEATURES = _SCALES * _PLANES * _BANDS * 3 + 2 * _PLANES + 2 * 2 * _GRID_PX
 
 def read_grain(photos: Tensor) -> Tensor:
     """`describe_grain` of N whole photographs, N×3×H×W in [0, 1]: N×F."""
-    bottom, right = (max(0, CROP_PX - side) for side in photos.shape[2:])
+    return torch.stack([describe_grain(grain_crops(photo[None])) for photo in photos])
+
+
+def grain_crops(photo: Tensor) -> Tensor:
+    """What `describe_grain` is shown of a photograph, 1×3×H×W: K×3×128×128."""
+    bottom, right = (max(0, CROP_PX - side) for side in photo.shape[2:])
     if bottom or right:
-        mode = "reflect" if bottom < photos.shape[2] and right < photos.shape[3] else "replicate"
-        photos = F.pad(photos, (0, right, 0, bottom), mode=mode)
-    corners = crop_corners(*photos.shape[2:])
-    crops = torch.stack([photos[:, :, t : t + CROP_PX, x : x + CROP_PX] for t, x in corners], dim=1)
-    return torch.stack([describe_grain(some) for some in crops])
+        mode = "reflect" if bottom < photo.shape[2] and right < photo.shape[3] else "replicate"
+        photo = F.pad(photo, (0, right, 0, bottom), mode=mode)
+    return torch.cat([photo[:, :, t : t + CROP_PX, x : x + CROP_PX] for t, x in crop_corners(*photo.shape[2:])])
 
 
 def grain_of(photo: Photo) -> Tensor:

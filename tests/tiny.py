@@ -32,12 +32,14 @@ def save_inception(folder: Path) -> Path:
     return folder / INCEPTION
 
 
-def save_tiny_model(folder: Path, coarse: bool = False) -> Path:
+def save_tiny_model(folder: Path, coarse: bool = False, grain: bool = False) -> Path:
     """Save a model that changes what it is given: its output layer is not zero."""
     torch.manual_seed(0)
-    unet = DegradationUNet(widths=(8, 8), blocks=(1, 1), condition_dim=32, heads=2, coarse=coarse)
+    unet = DegradationUNet(widths=(8, 8), blocks=(1, 1), condition_dim=32, heads=2, coarse=coarse, grain=grain)
     if unet.coarse_branch is not None:
         torch.nn.init.normal_(unet.coarse_branch.conv_out.weight, std=0.02)
+    if unet.grain_encoder is not None:
+        torch.nn.init.normal_(unet.grain_encoder.out.weight, std=0.2)
     torch.nn.init.normal_(unet.conv_out.weight, std=0.05)
     torch.nn.init.normal_(unet.conv_in.weight, std=0.05)
     for module in unet.modules():

@@ -23,8 +23,9 @@ def export(
     """Write one-step restoration as an ONNX graph, and the tokens of every degradation beside it.
 
     The graph takes photo (1×3×H×W in [0, 1], H and W multiples of 16; whole, or a tile), tokens (from OUT.npz),
-    thumbnail (the whole photo averaged to 256×256) and box (1×4: left, top, right and bottom of the tile in fractions
-    of the whole, 0 0 1 1 without tiles), and gives the restored photo or tile.
+    thumbnail (the whole photo averaged to 256×256), box (1×4: left, top, right and bottom of the tile in fractions of
+    the whole, 0 0 1 1 without tiles) and crops (K×3×128×128, up to 16 parts of the whole at its own resolution, corners
+    at multiples of 8, which its noise and compression are read from), and gives the restored photo or tile.
 
     Example: defusion export onnx defusion.onnx
     """

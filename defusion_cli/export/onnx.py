@@ -1,7 +1,7 @@
 """One-step restoration as an ONNX graph, and the instructions of all degradations beside it.
 
 At t = T the network sees pure noise scaled to zero (see `defusion_cli.diffusion.schedule.precondition`), so that one
-step needs no noise: photo, tokens, thumbnail and box in, restored photo out.
+step needs no noise: photo, tokens, thumbnail, box and crops in, restored photo out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from defusion_cli.diffusion import DefusionPipeline, make_thumbnail
 from defusion_cli.errors import DefusionError, UsageError
 from defusion_cli.files import write_atomically
+from defusion_cli.grain import describe_grain, grain_crops
 from defusion_cli.ground.instruction import named_residual
 from defusion_cli.plugins import Degradation
 
@@ -34,25 +35,33 @@ TOLERANCE = 1e-3
 """Largest difference of a value in [0, 1] between PyTorch and the graph."""
 
 _OPSET = 18
-_INPUTS = ("photo", "tokens", "thumbnail", "box")
+_INPUTS = ("photo", "tokens", "thumbnail", "box", "crops")
 _CHECKED_SIZES = ((64, 96), (160, 112))
 _TIMED_SIZE = (512, 512)  # in small ones the instruction, which costs the same whatever the size, outweighs the pixels
 
 
 class OneStep(nn.Module):
-    """photo (N×3×H×W in [0, 1]), tokens (N×K×D), thumbnail (N×3×256×256 in [0, 1]), box (N×4) → restored (N×3×H×W)."""
+    """Tiles of one photograph, restored: N×3×H×W.
+
+    From photo (the tiles, N×3×H×W in [0, 1]), tokens (N×K×D), thumbnail (N×3×256×256 in [0, 1]), box (N×4) and, for
+    backbones with ``grain``, crops of the whole photograph (`defusion_cli.grain.grain_crops`, K×3×128×128 in [0, 1]).
+    """
 
     def __init__(self, pipeline: DefusionPipeline) -> None:
         super().__init__()
         self.unet: Any = pipeline.unet
         self.last_step = int(pipeline.scheduler.config["num_train_timesteps"]) - 1
 
-    def forward(self, photo: Tensor, tokens: Tensor, thumbnail: Tensor, box: Tensor) -> Tensor:
+    def forward(
+        self, photo: Tensor, tokens: Tensor, thumbnail: Tensor, box: Tensor, crops: Tensor | None = None
+    ) -> Tensor:
         """The restored photo."""
         x = 2 * photo - 1
         step = torch.full((photo.shape[0],), self.last_step, dtype=torch.int64)
         sample = torch.cat([torch.zeros_like(x), x], dim=1)
         conditions = {"thumbnail": 2 * thumbnail - 1, "box": box}
+        if crops is not None:
+            conditions["grain"] = describe_grain(crops)[None].expand(len(photo), -1)
         y0 = self.unet(sample, step, tokens, added_cond_kwargs=conditions, return_dict=False)[0]
         return (photo - y0 / 2).clamp(0, 1)
 
@@ -76,7 +85,7 @@ def export_onnx(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[An
     """
     _require("onnx", "onnxscript")
     graph = OneStep(pipeline).float().eval()
-    inputs, _ = _inputs(*_CHECKED_SIZES[0])
+    inputs, named = _inputs(pipeline, *_CHECKED_SIZES[0])
     height, width = torch.export.Dim("height", min=2, max=4096), torch.export.Dim("width", min=2, max=4096)
     sides = {2: MULTIPLE_PX * height, 3: MULTIPLE_PX * width}
     with _silence(), torch.no_grad():
@@ -85,9 +94,9 @@ def export_onnx(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[An
             inputs,
             dynamo=True,
             opset_version=_OPSET,
-            input_names=list(_INPUTS),
+            input_names=list(named),
             output_names=["restored"],
-            dynamic_shapes=(sides, None, None, None),
+            dynamic_shapes=(sides, None, None, None, {0: torch.export.Dim("crops", min=1, max=64)})[: len(inputs)],
         )
         buffer = io.BytesIO()
         program.save(buffer)  # type: ignore[union-attr, arg-type]
@@ -121,7 +130,7 @@ def check_onnx(pipeline: DefusionPipeline, path: Path, seconds: float = 2.0) -> 
     graph = OneStep(pipeline).float().eval()
     difference = 0.0
     for size in _CHECKED_SIZES:
-        inputs, named = _inputs(*size)
+        inputs, named = _inputs(pipeline, *size)
         with torch.inference_mode():
             expected = graph(*inputs).numpy()
         difference = max(difference, float(np.abs(session.run(None, named)[0] - expected).max()))
@@ -131,7 +140,7 @@ def check_onnx(pipeline: DefusionPipeline, path: Path, seconds: float = 2.0) -> 
             found=f"a difference of {difference:.2g}",
             accepted=f"{TOLERANCE:g} of values in [0, 1]",
         )
-    inputs, named = _inputs(*_TIMED_SIZE)
+    inputs, named = _inputs(pipeline, *_TIMED_SIZE)
     with torch.inference_mode():
         torch_seconds = _time(lambda: graph(*inputs), seconds)
     return Check(difference, torch_seconds, _time(lambda: session.run(None, named), seconds))
@@ -147,13 +156,17 @@ def _time(run: Any, seconds: float) -> float:
     return float(np.median(taken)) * 1e6 / (_TIMED_SIZE[0] * _TIMED_SIZE[1])
 
 
-def _inputs(height: int, width: int) -> tuple[tuple[Tensor, ...], dict[str, NDArray[np.float32]]]:
+def _inputs(
+    pipeline: DefusionPipeline, height: int, width: int
+) -> tuple[tuple[Tensor, ...], dict[str, NDArray[np.float32]]]:
     """Random inputs of the graph, for PyTorch and for onnxruntime."""
     generator = torch.Generator().manual_seed(0)
     photo = torch.rand((1, 3, height, width), generator=generator)
     box = torch.tensor([[0.1, 0.25, 0.6, 0.9]])  # left, top, right, bottom of a tile
-    inputs = (photo, torch.randn((1, 196, 256), generator=generator), make_thumbnail(photo), box)
-    return inputs, dict(zip(_INPUTS, (value.numpy() for value in inputs), strict=True))
+    inputs: tuple[Tensor, ...] = (photo, torch.randn((1, 196, 256), generator=generator), make_thumbnail(photo), box)
+    if pipeline.unet.config.get("grain"):
+        inputs += (grain_crops(photo),)
+    return inputs, dict(zip(_INPUTS, (value.numpy() for value in inputs), strict=False))
 
 
 def _tokens(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[Any]]) -> bytes:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from defusion_cli.app import app
 from defusion_cli.diffusion import make_thumbnail
+from defusion_cli.grain import grain_crops, read_grain
 from defusion_cli.errors import DefusionError
 from defusion_cli.restore.model import load_pipeline
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
     """Model folder, graph, and what the command reported."""
     folder = tmp_path_factory.mktemp("export")
-    model = save_tiny_model(folder / "model", coarse=True)
+    model = save_tiny_model(folder / "model", coarse=True, grain=True)
     done = CliRunner().invoke(app, ["export", "onnx", str(folder / "a.onnx"), "--model", str(model), "--json"])
     assert done.exit_code == 0, done.output
     return model, folder / "a.onnx", json.loads(done.stdout)
@@ -40,18 +41,26 @@ def test_the_graph_computes_what_the_pipeline_does(exported, photo, monkeypatch)
     lq = torch.from_numpy(photo[:96, :144]).permute(2, 0, 1)[None].contiguous()
     whole, box = torch.from_numpy(photo).permute(2, 0, 1)[None], torch.tensor([[0.1, 0, 1, 0.75]])
     inputs = {"photo": lq, "tokens": torch.from_numpy(tokens["rain"]), "thumbnail": make_thumbnail(whole), "box": box}
+    inputs["crops"] = grain_crops(whole)
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     feed = {name: value.numpy() for name, value in inputs.items()}
     (restored,) = session.run(None, feed)
     monkeypatch.setattr("defusion_cli.diffusion.pipeline.use_bfloat16", lambda kind: False)
     with torch.inference_mode():
         damage = pipeline.damage(
-            lq, inputs["tokens"], torch.randn(lq.shape), 1, thumbnail=inputs["thumbnail"], boxes=box
+            lq,
+            inputs["tokens"],
+            torch.randn(lq.shape),
+            thumbnail=inputs["thumbnail"],
+            boxes=box,
+            grain=read_grain(whole),
         )
     assert not np.allclose(restored, lq.numpy(), atol=1e-2)
     assert np.abs(restored - (lq - damage).clamp(0, 1).numpy()).max() <= 1e-3
     (elsewhere,) = session.run(None, {**feed, "box": np.array([[0, 0.25, 0.5, 1]], np.float32)})
     assert np.abs(elsewhere - restored).max() > 0.02, "the place of a tile is used"
+    (finer,) = session.run(None, {**feed, "crops": np.random.default_rng(0).random((2, 3, 128, 128), np.float32)})
+    assert np.abs(finer - restored).max() > 0.002, "the grain of the whole photograph is used"
 
 
 def test_a_graph_that_computes_something_else_is_noticed(exported, tmp_path):
