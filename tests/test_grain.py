@@ -40,7 +40,9 @@ def test_a_linear_map_of_grain_tells_sigma_and_quality(photo):
         )
         goal = np.log(values)
         centre = x.mean(0)
-        weights = (x - centre).T @ np.linalg.solve((x - centre) @ (x - centre).T + 1e-2 * np.eye(12), goal - goal.mean())
+        weights = (x - centre).T @ np.linalg.solve(
+            (x - centre) @ (x - centre).T + 1e-2 * np.eye(12), goal - goal.mean()
+        )
         told = (y - y.mean(0)) @ weights + goal.mean()
         assert np.abs(told - goal).mean() < 0.15, (plugin_id, np.exp(told).round(1), values)
 

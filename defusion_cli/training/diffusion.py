@@ -36,6 +36,7 @@ from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
+from defusion_cli.training.balance import Balance, kinds_of
 from defusion_cli.training.bank import InstructionBank
 from defusion_cli.training.checkpoint import (
     latest_checkpoint,
@@ -58,6 +59,9 @@ _ERROR_FLOOR = 1e-4
 _FAINTEST, _NOTHING, _USUAL = 0.1, 0.3, 0.2
 """For `relative`: damage fainter than 0.1 root mean square counts as 0.1, none at all (nothing to remove) as 0.3; the
 usual is 0.2."""
+
+_NEEDLESS = 2.5
+"""For `balanced`, whose gradients are longer: weight of what is taken away where nothing must."""
 
 _MOST_SKIPPED = 20
 _WILD, _NORM_MEMORY, _SETTLED = 20.0, 0.98, 100
@@ -145,6 +149,7 @@ class DiffusionTraining:
                 self.model, [rank.device.index] if rank.device.type == "cuda" else None, gradient_as_bucket_view=True
             )
         self.perceptual = perceptual if config.perceptual_weight else None
+        self.balance = Balance(run.ids, _USUAL)
         self.skipped = 0
         self.usual_norm, self.seen_norms = 0.0, 0
 
@@ -172,6 +177,7 @@ class DiffusionTraining:
             self._share_gradients()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self._update(norm)
+        self.balance.end_step(self.rank.device)
         self.step += 1
         if self.rank.count > 1:
             torch.distributed.all_reduce(total)
@@ -208,12 +214,20 @@ class DiffusionTraining:
         y_t = diffuse(self.scheduler, config.damage_scale * self._believed(y0, given, own), noise, timestep)
         estimate, *coarse = self._predict(self.forward, y_t, timestep, given)
         sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
-        loss = crop_losses(estimate, y0, sizes, config.loss).mean()
+        loss = self._crop_loss(estimate, y0, sizes, [batch.shown[i] for i in part])
         loss = loss + self._perceptual_loss(lq, estimate, y0, timestep)
         if coarse:
             goal = 2 * batch.coarse[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
             loss = loss + view_losses(_square_errors(coarse[0], goal), sizes).mean()
         return loss
+
+    def _crop_loss(self, estimate: Tensor, y0: Tensor, sizes: Tensor, shown: Sequence[Sequence[str]]) -> Tensor:
+        """Mean of `crop_losses`; what was wrong with each kind is remembered."""
+        if self.config.loss != "balanced":
+            return crop_losses(estimate, y0, sizes, self.config.loss).mean()
+        kinds = kinds_of([ids for ids in shown for _ in range(self.config.synthesis.crops_per_view)], sizes)
+        self.balance.note(kinds, relative_errors(estimate, y0, sizes))
+        return crop_losses(estimate, y0, sizes, "balanced", self.balance.usual_of(kinds).to(sizes.device)).mean()
 
     def _predict(self, model: nn.Module, y_t: Tensor, timestep: Tensor, given: _Given) -> list[Tensor]:
         """ŷ₀ of N crops, and in training what the coarse branch says."""
@@ -303,6 +317,7 @@ class DiffusionTraining:
             "ema": self.ema.shadow,
             "optimisers": self.optimisers.state_dict(),
             "rng": rng_state(),
+            "balance": self.balance.state(),
             "norms": {"usual": self.usual_norm, "seen": self.seen_norms},
         }
 
@@ -312,6 +327,7 @@ class DiffusionTraining:
         self.ema.shadow = {name: tensor.to(self.rank.device) for name, tensor in state["ema"].items()}
         self.optimisers.load_state_dict(state["optimisers"])
         torch.set_rng_state(state["rng"]["cpu"])
+        self.balance.load_state(state["balance"])
         self.usual_norm, self.seen_norms = state["norms"]["usual"], state["norms"]["seen"]
         self.step = step
 
@@ -324,7 +340,7 @@ class DiffusionTraining:
         return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), self.config.damage_scale)
 
 
-def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str) -> Tensor:
+def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: Tensor | None = None) -> Tensor:
     """The loss of each of N crops (see `DiffusionConfig.loss`).
 
     Parameters
@@ -334,18 +350,35 @@ def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str) -> Tenso
     sizes
         Root mean square of y₀ over the whole views, N.
     kind
-        ``relative``, ``psnr`` or ``mse``.
+        ``balanced``, ``relative``, ``psnr`` or ``mse``.
+    usual
+        For ``balanced``: the usual of `relative_errors`, N.
     """
     error = _square_errors(estimate, y0)
     if kind == "mse":
         return error
     if kind == "psnr":
         return (error + _ERROR_FLOOR).log()
+    needless = view_losses(error, sizes)  # what is taken away where nothing must
+    if usual is None:
+        return torch.where(sizes > 0, relative_errors(estimate, y0, sizes) / _USUAL, needless)
+    return torch.where(sizes > 0, relative_errors(estimate, y0, sizes) / usual, _NEEDLESS * needless)
+
+
+def relative_errors(estimate: Tensor, y0: Tensor, sizes: Tensor) -> Tensor:
+    """Mean square error of each of N crops over the root mean square of the damage in its view, N.
+
+    Parameters
+    ----------
+    estimate, y0
+        N×3×H×W.
+    sizes
+        Root mean square of y₀ over the whole views, N.
+    """
     size = sizes.clamp(min=_FAINTEST)
-    root = (error + _ERROR_FLOOR).sqrt()
+    root = (_square_errors(estimate, y0) + _ERROR_FLOOR).sqrt()
     # Huber's: an error larger than the damage itself pulls no harder the larger it is, or one crop ends a training.
-    squared = torch.where(root < size, root.square(), size * (2 * root - size)) / (size * _USUAL)
-    return torch.where(sizes > 0, squared, view_losses(error, sizes))
+    return torch.where(root < size, root.square(), size * (2 * root - size)) / size
 
 
 def view_losses(error: Tensor, sizes: Tensor) -> Tensor:

@@ -80,6 +80,8 @@ class DiffusionConfig:
         Weight of LPIPS (AlexNet) between restored and true crop at t < T, so that one step gives the least-squares
         estimate and further steps a natural look. Needs ``defusion[score]``.
     loss
+        ``balanced``: as ``relative``, over what is usual for the kind of damage, so that all are heard alike in dB
+        (`defusion_cli.training.balance`).
         ``relative``: mean square error of a crop over the root mean square of the damage in its view, so that faint
         damage (JPEG, blur, noise) is heard beside strong (haze, rain), and the crops of a view weigh what they weigh
         in the PSNR of the whole: with the root of the error instead, large flakes of snow were never taken away.
@@ -127,7 +129,7 @@ class DiffusionConfig:
     pure_noise_share: float = 0.85
     own_share: float = 0.0
     perceptual_weight: float = 0.0
-    loss: str = "relative"
+    loss: str = "balanced"
     damage_scale: float = 3.0
     ground_kind: str = "visual"
     instruction_slots: int = 64
@@ -205,7 +207,7 @@ class DiffusionConfig:
         return self.lr_min + (self.lr - self.lr_min) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-LOSSES = ("relative", "psnr", "mse")
+LOSSES = ("balanced", "relative", "psnr", "mse")
 BACKBONES = ("small", "unet2d")
 
 _PAPER_UNET: dict[str, object] = {
