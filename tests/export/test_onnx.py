@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from defusion_cli.app import app
 from defusion_cli.diffusion import make_thumbnail
-from defusion_cli.grain import grain_crops, read_grain
 from defusion_cli.errors import DefusionError
+from defusion_cli.grain import grain_crops, read_grain
 from defusion_cli.restore.model import load_pipeline
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'defusion[export]'")

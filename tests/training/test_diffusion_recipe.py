@@ -26,6 +26,7 @@ from defusion_cli.plugins import installed_plugins
 from defusion_cli.scoring.perceptual import lpips_network
 from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
+from defusion_cli.training.balance import Balance
 from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint
 from defusion_cli.training.diffusion import (
     DiffusionRun,
@@ -329,6 +330,32 @@ def test_a_relative_loss_hears_faint_damage_and_weighs_the_crops_of_a_view_by_th
     assert float(nothing[2]) > 3 * float(faint[2]) and float(nothing[0] / nothing[1]) < 4
 
 
+def test_a_balanced_loss_counts_an_error_against_what_is_usual():
+    y0 = torch.zeros(3, 3, 8, 8)
+    estimate = torch.tensor([0.1, 0.1, 0.1])[:, None, None, None].expand(3, 3, 8, 8)
+    sizes = torch.tensor([0.4, 0.4, 0.0])
+    usual = torch.tensor([0.05, 0.0125, 9.0])
+    once, fourfold, nothing = crop_losses(estimate, y0, sizes, "balanced", usual).tolist()
+    assert fourfold == pytest.approx(4 * once) and once == pytest.approx(0.01 / 0.4 / 0.05, rel=0.02)
+    unasked = crop_losses(estimate, y0, sizes, "relative")[2]
+    assert nothing == pytest.approx(2.5 * float(unasked))  # whatever is said to be usual there
+
+
+def test_a_run_goes_on_with_what_it_found_usual(tmp_path, photos, tokenizer):
+    config = replace(TINY, loss="balanced")
+    run = make_run(tmp_path, photos, tokenizer)
+    training = DiffusionTraining(config, run, ALONE)
+    for _, batch in zip(range(2), batches_of(training, photos), strict=False):
+        training.train_step(batch)
+    seen = training.balance.seen
+    assert float(seen.sum()) == 2 * config.phases[0].batch and not torch.equal(
+        training.balance.usual, Balance(run.ids, 0.2).usual
+    )
+    again = DiffusionTraining(config, run, ALONE)
+    again.load_state(2, training.state())
+    assert torch.equal(again.balance.usual, training.balance.usual) and torch.equal(again.balance.seen, seen)
+
+
 def test_later_steps_learn_from_own_estimates_and_the_first_from_none(tmp_path, photos, tokenizer):
     config = replace(TINY, pure_noise_share=0.5, own_share=0.6)
     training = DiffusionTraining(config, make_run(tmp_path, photos, tokenizer), ALONE)
@@ -341,7 +368,7 @@ def test_later_steps_learn_from_own_estimates_and_the_first_from_none(tmp_path, 
     lq = 2 * batch.lq - 1
     tokens = training.bank.tokens(batch.shown, batch.slots).repeat_interleave(2, dim=0)
     cells = look_at_cells(2 * batch.thumbnail - 1).repeat_interleave(2, dim=0)
-    given = _Given(lq, tokens, cells, batch.boxes)
+    given = _Given(lq, tokens, cells, batch.boxes, batch.grain.repeat_interleave(2, dim=0))
     y0 = 2 * (batch.lq - batch.target)
     some = torch.arange(len(lq)) % 2 == 0
     believed = training._believed(y0, given, some)

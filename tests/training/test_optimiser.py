@@ -75,6 +75,16 @@ def test_a_weak_direction_moves_as_far_as_a_strong_one():
     assert float(moved[0, 0]) < 0 and float(moved[1, 1]) < 0
 
 
+def test_muon_forgets_what_no_gradient_renews():
+    kernel = torch.nn.Parameter(torch.ones(4, 2, 3, 3))
+    kernel.grad = torch.zeros_like(kernel)
+    Muon([kernel], lr=0.1, weight_decay=0.5).step()
+    torch.testing.assert_close(kernel.detach(), torch.full((4, 2, 3, 3), 0.95))
+    model = DegradationUNet(widths=(8, 16), blocks=(1, 1), cross_attention_dim=32, condition_dim=16, heads=2)
+    optimisers = Optimisers(model, 1e-3, (0.9, 0.99), 0.0, muon_lr=0.02, muon_decay=0.1)
+    assert optimisers._all[1][0].param_groups[0]["weight_decay"] == 0.1
+
+
 def test_muon_takes_the_inner_kernels_only_and_rates_follow_the_schedule():
     model = DegradationUNet(widths=(8, 16), blocks=(1, 1), cross_attention_dim=32, condition_dim=16, heads=2)
     optimisers = Optimisers(model, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, muon_lr=0.02)
