@@ -125,7 +125,9 @@ class DefusionPipeline(DiffusionPipeline):
         x = 2 * lq - 1
         view = 2 * (make_thumbnail(lq) if thumbnail is None else thumbnail) - 1
         n, scale = len(lq), float(self.config["damage_scale"])
-        conditions = {"thumbnail": view, "grain": read_grain(lq) if grain is None else grain}
+        conditions = {"thumbnail": view}
+        if self.sees_grain:
+            conditions["grain"] = read_grain(lq) if grain is None else grain
         if boxes is not None:
             conditions["box"] = boxes
         tokens = tokens.expand(n, -1, -1)
@@ -140,6 +142,12 @@ class DefusionPipeline(DiffusionPipeline):
             if on_step:
                 on_step(index + 1)
         return y / (2 * scale)
+
+    @property
+    def sees_grain(self) -> bool:
+        """Whether the backbone is told the grain of the whole photograph."""
+        unet: Any = self.unet
+        return bool(unet.config.get("grain"))
 
     def _planned(self, steps: int) -> DDIMScheduler:
         """A scheduler for so many steps: a fresh one, since tiles may run in threads.

@@ -164,7 +164,7 @@ def _inputs(
     photo = torch.rand((1, 3, height, width), generator=generator)
     box = torch.tensor([[0.1, 0.25, 0.6, 0.9]])  # left, top, right, bottom of a tile
     inputs: tuple[Tensor, ...] = (photo, torch.randn((1, 196, 256), generator=generator), make_thumbnail(photo), box)
-    if pipeline.unet.config.get("grain"):
+    if pipeline.sees_grain:
         inputs += (grain_crops(photo),)
     return inputs, dict(zip(_INPUTS, (value.numpy() for value in inputs), strict=False))
 

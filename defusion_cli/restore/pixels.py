@@ -161,7 +161,7 @@ class Estimator:
         self.photo: Photo = photo
         self.device = pipeline.device  # asked once: diffusers looks through all modules for hooks, 1 ms each time
         self.tokens = tokens.to(self.device)
-        self._grain = grain_of(photo).to(self.device)
+        self._grain = self._read_grain()
         self._thumbnail = make_thumbnail(_to_tensor([reduced(photo, _GLANCE_PX)], self.device))
 
     def at(self, reduction: int) -> Estimator:
@@ -169,8 +169,11 @@ class Estimator:
         other = copy(self)
         if reduction > 1:
             other.photo = ReducedPhoto(self.photo, reduction)
-            other._grain = grain_of(other.photo).to(self.device)
+            other._grain = other._read_grain()
         return other
+
+    def _read_grain(self) -> Tensor | None:
+        return grain_of(self.photo).to(self.device) if self.pipeline.sees_grain else None
 
     def told(self, tokens: Tensor) -> Estimator:
         """The same with another instruction."""
@@ -197,7 +200,7 @@ class Estimator:
                 self._thumbnail.expand(len(tiles), -1, -1, -1),
                 on_step,
                 torch.tensor([t.box(*self.photo.size) for t in tiles], device=device),
-                self._grain.expand(len(tiles), -1),
+                None if self._grain is None else self._grain.expand(len(tiles), -1),
             )
         damage: Pixels = estimate.permute(0, 2, 3, 1).cpu().numpy()
         return damage
