@@ -6,9 +6,6 @@ knowledge as a noise level map (FFDNet, Zhang et al., TIP 2018); here it is read
 the literature on blind noise estimation and on blocking uses: variances of small blocks in the finest wavelet bands,
 of which flat blocks show the noise (Donoho and Johnstone, 1994; Liu et al., TIP 2013), and the strength of steps at
 each place of JPEG's grid (Wang et al., ICIP 2000).
-
-Without it, 100 steps of training on the noise plugin raised the PSNR of noise with sigma 25 by 0.1 dB; on that noise
-alone by 0.9 dB.
 """
 
 from __future__ import annotations

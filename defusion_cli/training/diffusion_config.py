@@ -226,16 +226,17 @@ PRESETS: dict[str, DiffusionConfig] = {
         coarse_steps=1500,
         phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),
         plain_until=0.3,
-        lr=6e-4,
-        muon_lr=0.0045,
+        lr=5e-4,
+        muon_lr=0.004,
+        muon_decay=0.1,
         hold=0.3,
         synthesis=SynthesisConfig(
             view_px=320,
             crops_per_view=2,
             blind_share=0.05,
             # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
-            emphasis={"snow": 3.0, "noise": 2.5, "jpeg": 2.5, "haze": 2.0, "rain": 1.5, "raindrop": 1.2}
-            | {"low-light": 0.6, "underwater": 0.6},
+            emphasis={"snow": 2.5, "noise": 2.5, "jpeg": 2.0, "haze": 1.5, "rain": 1.5, "raindrop": 1.2}
+            | {"low-light": 0.6, "underwater": 0.7},
         ),
     ),
     # Supplement section 8: AdamW, β = (0.9, 0.99), batch 32, 1e-4 → 1e-6 by cosine annealing, 256×256 random crops,
