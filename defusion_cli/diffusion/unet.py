@@ -332,13 +332,10 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         seen = self.thumbnail(cells[:, : cells.shape[1] // 3])
         time = self.time(_sinusoid(timestep.expand(len(tokens)), 64).to(tokens.dtype))
         summary = [time, self.shown_norm(shown), self.seen_norm(seen.mean(1))]
-        first, *rest = self.condition
-        known = first(torch.cat(summary, dim=1))
+        known = self.condition[0](torch.cat(summary, dim=1))
         if self.grain_encoder is not None and grain is not None:
             known = known + self.grain_encoder(grain)
-        for layer in rest:
-            known = layer(known)
-        condition = known
+        condition = self.condition[1:](known)
         return condition, torch.cat([tokens + self.token_position, seen], dim=1)
 
     def calibrate(self, tokens: Tensor) -> None:
