@@ -46,7 +46,7 @@ def test_half_precision_weights_become_float32(folder: Path) -> None:
 
 def test_names_that_mean_no_model(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for name in ("./nowhere", str(tmp_path / "none"), str(tmp_path / "file"), "a/b/c", "../x"):
+    for name in ("./nowhere", str(tmp_path / "none"), str(tmp_path / "file"), "a/b/c", "../no-such-folder"):
         with pytest.raises(UsageError, match="names no model"):
             load_pipeline(name)
 
