@@ -226,7 +226,7 @@ class DiffusionTraining:
         if self.config.loss != "balanced":
             return crop_losses(estimate, y0, sizes, self.config.loss).mean()
         kinds = kinds_of([ids for ids in shown for _ in range(self.config.synthesis.crops_per_view)], sizes)
-        self.balance.note(kinds, relative_errors(estimate, y0, sizes))
+        self.balance.note(kinds, relative_errors(_square_errors(estimate.detach(), y0), sizes))
         return crop_losses(estimate, y0, sizes, "balanced", self.balance.usual_of(kinds).to(sizes.device)).mean()
 
     def _predict(self, model: nn.Module, y_t: Tensor, timestep: Tensor, given: _Given) -> list[Tensor]:
@@ -360,23 +360,16 @@ def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: T
     if kind == "psnr":
         return (error + _ERROR_FLOOR).log()
     needless = view_losses(error, sizes)  # what is taken away where nothing must
+    relative = relative_errors(error, sizes)
     if usual is None:
-        return torch.where(sizes > 0, relative_errors(estimate, y0, sizes) / _USUAL, needless)
-    return torch.where(sizes > 0, relative_errors(estimate, y0, sizes) / usual, _NEEDLESS * needless)
+        return torch.where(sizes > 0, relative / _USUAL, needless)
+    return torch.where(sizes > 0, relative / usual, _NEEDLESS * needless)
 
 
-def relative_errors(estimate: Tensor, y0: Tensor, sizes: Tensor) -> Tensor:
-    """Mean square error of each of N crops over the root mean square of the damage in its view, N.
-
-    Parameters
-    ----------
-    estimate, y0
-        N×3×H×W.
-    sizes
-        Root mean square of y₀ over the whole views, N.
-    """
+def relative_errors(error: Tensor, sizes: Tensor) -> Tensor:
+    """Mean square errors of N crops over the root mean square of the damage in their views (`sizes`), N."""
     size = sizes.clamp(min=_FAINTEST)
-    root = (_square_errors(estimate, y0) + _ERROR_FLOOR).sqrt()
+    root = (error + _ERROR_FLOOR).sqrt()
     # Huber's: an error larger than the damage itself pulls no harder the larger it is, or one crop ends a training.
     return torch.where(root < size, root.square(), size * (2 * root - size)) / size
 
