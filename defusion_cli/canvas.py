@@ -203,14 +203,16 @@ def _starts(length: int, most: int) -> list[int]:
 def cut_crops(photo: Photo, most: int = 4) -> Pixels:
     """Crops at `crop_corners`, K×128×128×3 in [0, 1].
 
-    A photograph narrower than a crop is extended by its mirror image.
+    A photograph narrower than a crop is extended by its mirror image, or where it is too narrow for that by its border.
     """
     crops = []
     for top, left in crop_corners(*photo.size, most):
         crop = photo.pixels((slice(top, top + CROP_PX), slice(left, left + CROP_PX)))
         bottom, right = CROP_PX - crop.shape[0], CROP_PX - crop.shape[1]
         if bottom or right:
-            crop = np.asarray(cv2.copyMakeBorder(crop, 0, bottom, 0, right, cv2.BORDER_REFLECT), np.float32)
+            enough = bottom < crop.shape[0] and right < crop.shape[1]
+            border = cv2.BORDER_REFLECT_101 if enough else cv2.BORDER_REPLICATE
+            crop = np.asarray(cv2.copyMakeBorder(crop, 0, bottom, 0, right, border), np.float32)
         crops.append(np.clip(crop, 0, 1))
     return np.stack(crops)
 

@@ -11,16 +11,22 @@ from PIL import Image
 
 MULTIPLE, THUMBNAIL, CROP = 16, 256, 128
 
+
+def extended(photo, bottom, right):
+    mode = "reflect" if bottom < photo.shape[0] and right < photo.shape[1] else "edge"
+    return np.pad(photo, ((0, bottom), (0, right), (0, 0)), mode=mode)
+
+
 graph, degradation, source, target = sys.argv[1:]
 tokens = np.load(graph.removesuffix(".onnx") + ".npz")[degradation]
 image = Image.open(source).convert("RGB")
 photo = np.asarray(image, np.float32) / 255
 height, width = photo.shape[:2]
-padded = np.pad(photo, ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0)), mode="symmetric")
+padded = extended(photo, -height % MULTIPLE, -width % MULTIPLE)
 view = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.float32) / 255
 
 # Up to sixteen parts of the photograph as they are, on the grid of JPEG: noise and compression are read from them.
-large = np.pad(photo, ((0, max(0, CROP - height)), (0, max(0, CROP - width)), (0, 0)), mode="symmetric")
+large = extended(photo, max(0, CROP - height), max(0, CROP - width))
 starts = [np.linspace(0, side - CROP, min(4, side // CROP)).round().astype(int) // 8 * 8 for side in large.shape[:2]]
 crops = np.stack([large[top : top + CROP, left : left + CROP] for top in starts[0] for left in starts[1]])
 

@@ -56,7 +56,7 @@ def test_white_noise_and_smoothed_grain_of_equal_size_differ(photo):
 
 
 def test_a_photo_read_in_windows_and_a_tensor_have_the_same_grain(photo):
-    for height, width in ((448, 448), (200, 130)):
+    for height, width in ((448, 448), (200, 130), (100, 300), (40, 70)):
         part = photo[:height, :width]
         torch.testing.assert_close(grain_of(ArrayPhoto(part)), read_grain(tensor(part)))
 
