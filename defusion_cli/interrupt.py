@@ -53,14 +53,17 @@ def patient_interrupt(patient_on_sigterm: bool = False) -> Iterator[Stop]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+        # Where whoever comes next would raise again, a second SIGTERM would only disturb the leaving.
+        leaving = stop.terminated and callable(before[1])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if leaving else before[1])
 
 
 @contextmanager
 def leaving_in_order() -> Iterator[None]:
-    """Within this context SIGTERM raises `Terminated`: files are closed and temporary ones removed on the way out."""
+    """Within this context SIGTERM raises `Terminated`, once: files are closed and temporary ones removed on the way."""
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
     signal.signal(signal.SIGTERM, on_terminate)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.console import note
-from defusion_cli.data.synthesis import View, ViewMaker
+from defusion_cli.data.synthesis import SynthesisConfig, View, ViewMaker
 from defusion_cli.data.workers import Explained, collate_explained, no_seed, raise_explained, start_worker
 from defusion_cli.errors import DataError
 
@@ -53,9 +53,13 @@ class _Drawn(NamedTuple):
 
 class _Views(Dataset[_Drawn]):
     def __init__(
-        self, maker: ViewMaker, seed: int, crop_at: Callable[[int], int], plain_at: Callable[[int], bool]
+        self,
+        maker: ViewMaker,
+        seed: int,
+        crop_at: Callable[[int], int],
+        config_at: Callable[[int], SynthesisConfig] | None,
     ) -> None:
-        self.maker, self.seed, self.crop_at, self.plain_at = maker, seed, crop_at, plain_at
+        self.maker, self.seed, self.crop_at, self.config_at = maker, seed, crop_at, config_at
 
     def __getitem__(self, index: tuple[int, int]) -> _Drawn:
         cv2.setNumThreads(1)  # workers share the cores with the training itself
@@ -65,7 +69,7 @@ class _Views(Dataset[_Drawn]):
         unusable: list[str] = []
         while len(unusable) < _MOST_UNUSABLE:
             try:
-                view = self.maker.draw(rng, self.crop_at(step), self.plain_at(step))
+                view = self.maker.draw(rng, self.crop_at(step), self.config_at(step) if self.config_at else None)
                 return _Drawn(number, view, tuple(unusable))
             except DataError as error:
                 unusable.append(error.failed)
@@ -91,10 +95,6 @@ class _Numbers:
         return len(self.steps)
 
 
-def _never(step: int) -> bool:
-    return False
-
-
 def view_batches(
     maker: ViewMaker,
     seed: int,
@@ -102,7 +102,7 @@ def view_batches(
     crop_at: Callable[[int], int],
     share_at: Callable[[int], slice],
     workers: int = 0,
-    plain_at: Callable[[int], bool] = _never,
+    config_at: Callable[[int], SynthesisConfig] | None = None,
 ) -> Iterator[Batch]:
     """Batches for the given steps.
 
@@ -114,8 +114,8 @@ def view_batches(
         Which view numbers of the global batch are this process's at a step.
     workers
         Data-loader processes; 0 computes samples in this one.
-    plain_at
-        Whether views of a step show one kind of damage only (`SynthesisConfig.plain`).
+    config_at
+        How the damage of a step is drawn, instead of by the maker's own configuration.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def view_batches(
         If a plugin fails.
     """
     loader: DataLoader[_Drawn] = DataLoader(
-        Explained(_Views(maker, seed, crop_at, plain_at)),
+        Explained(_Views(maker, seed, crop_at, config_at)),
         batch_sampler=_Numbers(steps, share_at),
         num_workers=workers,
         worker_init_fn=start_worker,

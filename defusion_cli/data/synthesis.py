@@ -48,6 +48,8 @@ class SynthesisConfig:
         Share of views with the null instruction, that of the clean ground (p = 0.1 in the paper): all must go.
     emphasis
         How often a degradation is drawn, relative to those that are not named here (1).
+    coarse_emphasis
+        The same in the steps in which only the coarse branch learns; empty is no difference.
     """
 
     view_px: int = 320
@@ -58,10 +60,15 @@ class SynthesisConfig:
     absent_share: float = 0.12
     blind_share: float = 0.1
     emphasis: Mapping[str, float] = field(default_factory=dict)
+    coarse_emphasis: Mapping[str, float] = field(default_factory=dict)
 
     def plain(self) -> SynthesisConfig:
         """The same with one kind of damage a view, all of it shown: what a fresh network learns first."""
         return replace(self, mixture_share=0.0, absent_share=0.0, blind_share=0.0)
+
+    def coarse(self) -> SynthesisConfig:
+        """The same for the coarse branch, which can do nothing about grain or blur."""
+        return replace(self, emphasis=self.coarse_emphasis or self.emphasis)
 
 
 class Task(NamedTuple):
@@ -124,15 +131,15 @@ class ViewMaker:
     ) -> None:
         self.sources, self.ids, self.plugins, self.config = list(sources), list(ids), plugins, config
 
-    def draw(self, rng: np.random.Generator, crop_px: int, plain: bool = False) -> View:
+    def draw(self, rng: np.random.Generator, crop_px: int, config: SynthesisConfig | None = None) -> View:
         """One view with its crops, all of it determined by `rng`.
 
         Parameters
         ----------
-        plain
-            One kind of damage, all of it shown (`SynthesisConfig.plain`).
+        config
+            Instead of `self.config`, for what damage is drawn.
         """
-        config = self.config.plain() if plain else self.config
+        config = config or self.config
         photo = draw_photo(self.sources, rng)
         if photo.damaged is None:
             lq, target, shown = self._synthesised(photo, rng, crop_px, config)

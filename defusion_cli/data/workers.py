@@ -1,4 +1,4 @@
-"""Data-loader processes: they leave Ctrl-C to the training, and their errors and their death end it with a reason."""
+"""Data-loader processes: they leave signals to the training, and their errors and their death end it with a reason."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ _DEATH, _WAIT_S = "DataLoader worker", 5.0
 
 
 def start_worker(number: int) -> None:
-    """For ``worker_init_fn``: Ctrl-C reaches every process of the terminal, but the training alone decides."""
+    """For ``worker_init_fn``: the training alone decides what a signal means.
+
+    Ctrl-C reaches every process of the terminal, and schedulers send SIGTERM to every process of a job. A loader that
+    obeyed would end the training before it had saved anything; it leaves when the training does.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def no_seed() -> torch.Generator:

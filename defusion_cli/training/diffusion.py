@@ -287,7 +287,7 @@ class DiffusionTraining:
 
     def _is_wild(self, norm: float) -> bool:
         """Whether a gradient is not to be followed: one step along it can end a training that went well for hours."""
-        if self.step == self.config.coarse_end:
+        if self.step in (self.config.coarse_end, self.config.together_end):
             self.seen_norms = 0  # another loss, of other parameters
         if not math.isfinite(norm) or (self.seen_norms >= _SETTLED and norm > _WILD * self.usual_norm):
             return True
@@ -446,7 +446,7 @@ def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar, stop: Stop) 
         config.crop_px,
         lambda step: rank.share(config.views(step)),
         config.workers,
-        config.is_plain,
+        config.synthesis_at,
     )
     window = _Window()
     for batch in batches:

@@ -49,10 +49,14 @@ class DiffusionConfig:
         Steps at the beginning, at most a fifth of all, in which the coarse branch of our backbone learns alone, from
         thumbnails of whole views. Among everything else it is not learnt at all: what a crop shows of haze is enough
         to lower the loss.
+    coarse_last
+        Steps at the end in which it learns alone again, up to all of them. In the others it is shown few views a
+        step, the fewer the larger the crops are.
     coarse_views
         Views in each of these steps.
     coarse_lr
-        Peak learning rate in these steps, falling to zero at their end; Muon's follows in proportion.
+        Peak learning rate in the first of these stretches, falling to zero at its end as `lr` does in the last;
+        Muon's follows in proportion.
     lr, lr_min
         Peak and final learning rate.
     warmup
@@ -114,6 +118,7 @@ class DiffusionConfig:
     phases: tuple[Phase, ...] = (Phase(0.68, 64, 32), Phase(0.85, 96, 16), Phase(1.0, 128, 8))
     plain_until: float = 0.3
     coarse_steps: int = 0
+    coarse_last: int = 0
     coarse_views: int = 64
     coarse_lr: float = 1.5e-3
     lr: float = 3e-4
@@ -147,11 +152,12 @@ class DiffusionConfig:
             raise UsageError("There is no such loss.", found=self.loss, accepted=", ".join(LOSSES))
         if self.backbone not in BACKBONES:
             raise UsageError("There is no such backbone.", found=self.backbone, accepted=", ".join(BACKBONES))
-        if self.coarse_steps and not (self.backbone == "small" and self.backbone_options.get("coarse")):
+        alone = self.coarse_steps or self.coarse_last
+        if alone and not (self.backbone == "small" and self.backbone_options.get("coarse")):
             raise UsageError(
                 "There is no coarse branch that could learn alone.",
-                found=f"coarse_steps {self.coarse_steps}",
-                fix="--set coarse_steps=0, or --set backbone_options.coarse=true with the small backbone",
+                found=f"coarse_steps {self.coarse_steps}, coarse_last {self.coarse_last}",
+                fix="--set coarse_steps=0 --set coarse_last=0, or --set backbone_options.coarse=true with the small backbone",
             )
         if not self.phases or self.phases[-1].until < 1:
             raise UsageError(
@@ -168,7 +174,7 @@ class DiffusionConfig:
 
     def phase(self, step: int) -> Phase:
         """The phase that `step` (from 0) belongs to."""
-        return next((p for p in self.phases if step < p.until * self.steps), self.phases[-1])
+        return next((p for p in self.phases if step < p.until * self.together_end), self.phases[-1])
 
     def crop_px(self, step: int) -> int:
         """Side of the crops at a step."""
@@ -176,16 +182,27 @@ class DiffusionConfig:
 
     def is_plain(self, step: int) -> bool:
         """Whether a step still belongs to the plain beginning."""
-        return self.coarse_end <= step < self.plain_until * self.steps
+        return self.coarse_end <= step < self.plain_until * self.together_end
 
     @property
     def coarse_end(self) -> int:
         """The step from which on everything learns."""
-        return min(self.coarse_steps, self.steps // 5)
+        return min(self.coarse_steps, self.together_end // 5)
+
+    @property
+    def together_end(self) -> int:
+        """The step from which on only the coarse branch learns."""
+        return max(0, self.steps - self.coarse_last)
 
     def is_coarse(self, step: int) -> bool:
         """Whether only the coarse branch learns at a step."""
-        return step < self.coarse_end
+        return step < self.coarse_end or self.together_end <= step < self.steps
+
+    def synthesis_at(self, step: int) -> SynthesisConfig:
+        """How the damage of a step is drawn."""
+        if self.is_coarse(step):
+            return self.synthesis.coarse()
+        return self.synthesis.plain() if self.is_plain(step) else self.synthesis
 
     def views(self, step: int) -> int:
         """Views in the global batch of a step."""
@@ -194,16 +211,19 @@ class DiffusionConfig:
         return self.phase(step).batch // self.synthesis.crops_per_view
 
     def learning_rate(self, step: int) -> float:
-        """Linear rise, hold, cosine fall; before it the same for the coarse branch alone, without hold."""
+        """Linear rise, hold, cosine fall; before and after it the same for the coarse branch alone, without hold."""
         if self.is_coarse(step):
-            rise = min(1.0, 20 * (step + 1) / self.coarse_end)
-            return self.coarse_lr * rise * 0.5 * (1 + math.cos(math.pi * step / self.coarse_end))
+            first = step < self.coarse_end
+            begin, end = (0, self.coarse_end) if first else (self.together_end, self.steps)
+            progress = (step - begin) / (end - begin)
+            rise = min(1.0, 20 * (progress + 1 / (end - begin)))
+            return (self.coarse_lr if first else self.lr) * rise * 0.5 * (1 + math.cos(math.pi * progress))
         if step - self.coarse_end < self.warmup:
             return self.lr * (step - self.coarse_end + 1) / self.warmup
-        start = max(self.coarse_end + self.warmup, self.hold * self.steps)
+        start = max(self.coarse_end + self.warmup, self.hold * self.together_end)
         if step < start:
             return self.lr
-        progress = min(1.0, (step - start) / max(1.0, self.steps - start))
+        progress = min(1.0, (step - start) / max(1.0, self.together_end - start))
         return self.lr_min + (self.lr - self.lr_min) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -222,8 +242,9 @@ _PAPER_UNET: dict[str, object] = {
 PRESETS: dict[str, DiffusionConfig] = {
     "default": DiffusionConfig(
         backbone_options={"output_heads": 8, "coarse": True, "grain": True, "blocks": (2, 2, 2, 1)},
-        steps=8000,
+        steps=8700,
         coarse_steps=1500,
+        coarse_last=700,
         phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),
         plain_until=0.3,
         lr=5e-4,
@@ -235,8 +256,11 @@ PRESETS: dict[str, DiffusionConfig] = {
             crops_per_view=2,
             blind_share=0.05,
             # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
-            emphasis={"snow": 2.5, "noise": 2.5, "jpeg": 2.0, "haze": 1.5, "rain": 1.5, "raindrop": 1.2}
+            emphasis={"snow": 4.0, "noise": 2.5, "jpeg": 2.0, "haze": 1.5, "rain": 1.5, "raindrop": 1.2}
             | {"low-light": 0.6, "underwater": 0.7},
+            # A thin veil of snow is the hardest to tell from a pale picture.
+            coarse_emphasis={"snow": 5.0, "haze": 3.0, "low-light": 1.5, "underwater": 1.5, "noise": 0.4, "jpeg": 0.2}
+            | {"motion-blur": 0.1, "defocus-blur": 0.1},
         ),
     ),
     # Supplement section 8: AdamW, β = (0.9, 0.99), batch 32, 1e-4 → 1e-6 by cosine annealing, 256×256 random crops,

@@ -18,6 +18,7 @@ from defusion_cli.errors import DefusionError, UsageError
 from defusion_cli.interrupt import Stop, patient_interrupt
 
 _LOOK_EVERY_S = 0.5
+_SAVE_WITHIN_S = 600
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def launch(cluster: Cluster, arguments: Sequence[str] | None = None) -> None:
     # A store of its own for every start. torchrun would share one among all, and processes that are started again would
     # find in it where the dead ones listened, and gloo would wait for those.
     environment = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **os.environ}
+    # Processes that are asked to stop finish their step and save; torchrun would kill them after 30 seconds.
+    environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SAVE_WITHIN_S))
     if not torch.cuda.is_available():
         # torchrun would give every process one thread; share the cores instead.
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cluster.gpus)))

@@ -182,6 +182,22 @@ def test_the_coarse_branch_learns_alone_at_first(tmp_path, photos, tokenizer):
     assert "conv_out.weight" in changed[2]
 
 
+def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
+    options = TINY.backbone_options | {"coarse": True}
+    config = replace(TINY, backbone_options=options, coarse_last=2, coarse_views=4, steps=3)
+    run = make_run(tmp_path, photos, tokenizer)
+    training = DiffusionTraining(config, run, ALONE)
+    maker = ViewMaker(run.sources, run.ids, run.plugins, config.synthesis)
+    kept = []
+    for batch in view_batches(maker, 0, range(3), config.crop_px, lambda step: slice(0, config.views(step))):
+        before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+        training.train_step(batch)
+        after = training.model.state_dict()
+        kept.append({name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])})
+    assert "conv_out" in kept[0]
+    assert kept[1:] == [{"coarse_branch"}] * 2
+
+
 def test_without_a_coarse_branch_there_is_nothing_to_learn_alone():
     with pytest.raises(UsageError, match="coarse branch"):
         replace(TINY, coarse_steps=3)
@@ -236,6 +252,20 @@ def test_the_coarse_branch_has_a_learning_rate_of_its_own():
     assert config.learning_rate(100) == pytest.approx(2e-3) and config.learning_rate(199) < 1e-5
     assert config.learning_rate(200) == pytest.approx(config.lr / 100)
     assert (config.views(199), config.views(200)) == (64, config.phases[0].batch // config.synthesis.crops_per_view)
+    config = replace(config, coarse_steps=0, coarse_last=200, phases=(Phase(0.5, 32, 32), Phase(1.0, 48, 8)))
+    assert config.learning_rate(799) == pytest.approx(config.lr_min, rel=0.1)
+    assert config.learning_rate(800) == pytest.approx(config.lr / 10, rel=1e-3)
+    assert config.learning_rate(900) == pytest.approx(config.lr / 2) and config.learning_rate(999) < 1e-7
+    assert (config.crop_px(399), config.crop_px(400)) == (32, 48)  # phases are those of the learning together
+    assert (config.views(799), config.views(800)) == (8 // config.synthesis.crops_per_view, 64)
+
+
+def test_the_coarse_branch_is_shown_damage_of_its_own_choice():
+    shares = {"snow": 2.0}
+    synthesis = SynthesisConfig(emphasis={"noise": 3.0}, coarse_emphasis=shares)
+    config = DiffusionConfig(backbone_options={"coarse": True}, steps=100, coarse_last=10, synthesis=synthesis)
+    assert config.synthesis_at(50).emphasis == {"noise": 3.0} and config.synthesis_at(95).emphasis == shares
+    assert replace(synthesis, coarse_emphasis={}).coarse().emphasis == {"noise": 3.0}
 
 
 def test_paper_preset_is_the_supplement_to_the_letter():

@@ -220,6 +220,28 @@ def test_a_rank_that_dies_is_started_again_and_sigterm_ends_all(tmp_path, photos
             os.killpg(run.pid, signal.SIGKILL)
 
 
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [(), ("--gpus", "2")])
+def test_sigterm_to_every_process_of_a_job_loses_nothing(tmp_path, photos, tokenizer, processes):  # noqa: F811
+    run = _start(tmp_path, photos, tokenizer, "--set", "workers=1", "--set", "save_every=1000", *processes)
+    try:
+        metrics, deadline = tmp_path / "run" / "metrics.csv", time.monotonic() + 900
+        while not metrics.exists() or "loss" not in metrics.read_text():
+            assert run.poll() is None, run.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGTERM)
+        time.sleep(0.2)
+        os.killpg(run.pid, signal.SIGTERM)
+        _, said = run.communicate(timeout=120)
+        assert run.returncode == 143, said
+        assert f"is kept: {latest_checkpoint(tmp_path / 'run' / 'checkpoints')}." in said and "Traceback" not in said
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+
+
 def test_processes_agree_on_stopping(monkeypatch):
     stop = Stop()
     Rank(0, 1, torch.device("cpu")).agree(stop)
