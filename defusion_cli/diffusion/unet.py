@@ -19,6 +19,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
+from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS
 from defusion_cli.grain import GRAIN_FEATURES, read_grain
 from defusion_cli.thumbnail import look_at_cells
 
@@ -122,6 +123,26 @@ class GrainEncoder(nn.Module):
 
     def forward(self, grain: Tensor) -> Tensor:
         return self.out(F.silu(self.look(grain.to(self.look.weight.dtype))))
+
+
+class LateCondition(nn.Module):
+    """What is added to the FiLM condition at t < T, N×E to N×E; zero at first.
+
+    The one step that most people take is at t = T, where nothing of this is heard: it can be taught what pleases the
+    eye without touching the least-squares estimate.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.look = nn.Linear(features, features)
+        self.out = nn.Linear(features, features)
+        nn.init.kaiming_normal_(self.look.weight, nonlinearity="linear")
+        for parameter in (self.look.bias, self.out.weight, self.out.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, condition: Tensor, timestep: Tensor) -> Tensor:
+        later = (timestep < TRAIN_TIMESTEPS - 1).to(condition.dtype)[:, None]
+        return later * self.out(F.silu(self.look(F.silu(condition))))
 
 
 class InstructionSummary(nn.Module):
@@ -262,6 +283,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         Whether it is told the grain of the whole photograph (`defusion_cli.grain`).
     coarse
         Whether a `CoarseBranch` makes the first estimate from the whole photograph; the U-Net is told and adds to it.
+    late
+        Whether there is a `LateCondition`.
     """
 
     @register_to_config
@@ -278,6 +301,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         thumbnail_px: int = 256,
         coarse: bool = False,
         grain: bool = False,
+        late: bool = False,
     ) -> None:
         super().__init__()
         e = condition_dim
@@ -288,6 +312,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.shown_norm, self.seen_norm = nn.LayerNorm(e), nn.LayerNorm(cross_attention_dim)
         self.condition = nn.Sequential(nn.Linear(2 * e + cross_attention_dim, e), nn.SiLU(), nn.Linear(e, e))
         self.grain_encoder = GrainEncoder(e) if grain else None
+        self.late_condition = LateCondition(e) if late else None
         self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths, blocks, strict=True))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
@@ -326,25 +351,29 @@ class DegradationUNet(ModelMixin, ConfigMixin):
 
     def _conditions(
         self, timestep: Tensor, tokens: Tensor, cells: Tensor, grain: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The FiLM condition (N×E) and the tokens for cross-attention (N×K×D)."""
-        shown = self.instruction(tokens)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The FiLM condition, the same at t = T (N×E each), and the tokens for cross-attention (N×K×D)."""
+        timestep = timestep.expand(len(tokens))
         seen = self.thumbnail(cells[:, : cells.shape[1] // 3])
-        time = self.time(_sinusoid(timestep.expand(len(tokens)), 64).to(tokens.dtype))
-        summary = [time, self.shown_norm(shown), self.seen_norm(seen.mean(1))]
-        known = self.condition[0](torch.cat(summary, dim=1))
-        if self.grain_encoder is not None and grain is not None:
-            known = known + self.grain_encoder(grain)
-        condition = self.condition[1:](known)
-        return condition, torch.cat([tokens + self.token_position, seen], dim=1)
+        summary = torch.cat([self.shown_norm(self.instruction(tokens)), self.seen_norm(seen.mean(1))], dim=1)
+        told = self.grain_encoder(grain) if self.grain_encoder is not None and grain is not None else None
+
+        def condition_at(timestep: Tensor) -> Tensor:
+            time = self.time(_sinusoid(timestep, 64).to(tokens.dtype))
+            known = self.condition[0](torch.cat([time, summary], dim=1))
+            return self.condition[1:](known if told is None else known + told)
+
+        condition = condition_at(timestep)
+        if self.late_condition is not None:
+            condition = condition + self.late_condition(condition, timestep)
+        first = condition_at(torch.full_like(timestep, TRAIN_TIMESTEPS - 1))
+        return condition, first, torch.cat([tokens + self.token_position, seen], dim=1)
 
     def calibrate(self, tokens: Tensor) -> None:
         """Before training: learn the spread of instructions from the tokens of many of them, N×K×D."""
         self.instruction.calibrate(tokens)
 
-    def coarse_estimate(
-        self, timestep: Tensor, tokens: Tensor, thumbnail: Tensor, grain: Tensor | None = None
-    ) -> Tensor:
+    def coarse_estimate(self, tokens: Tensor, thumbnail: Tensor, grain: Tensor | None = None) -> Tensor:
         """What the coarse branch alone makes of whole photographs: the mean of y₀ in each cell, N×3×64×64.
 
         No gradient reaches the condition: the branch learns from what the rest of the network knows already.
@@ -353,7 +382,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             raise ValueError("this backbone has no coarse branch")
         cells = look_at_cells(thumbnail)
         with torch.no_grad():
-            condition = self._conditions(timestep, tokens, cells, grain)[0]
+            condition = self._conditions(torch.zeros(1, device=tokens.device), tokens, cells, grain)[1]
         return self.coarse_branch.on_cells(self.coarse_branch(cells, condition), cells)
 
     def _output(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -411,13 +440,14 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         grain = given.get("grain")
         if self.grain_encoder is not None and grain is None:
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
-        condition, tokens = self._conditions(timestep, encoder_hidden_states, cells, grain)
+        condition, first, tokens = self._conditions(timestep, encoder_hidden_states, cells, grain)
         height, width = sample.shape[2:]
         multiple, coarse, told = 2 ** len(self.down), None, None
         extra: tuple[Tensor, ...] = ()
         if self.coarse_branch is not None and self.coarse_in is not None:
             rest, lq = sample.split([sample.shape[1] - self.coarse_branch.channels, self.coarse_branch.channels], dim=1)
-            grid = self.coarse_branch(cells, condition.detach())
+            # What veils a photograph is the same at every step.
+            grid = self.coarse_branch(cells, first.detach())
             if self.training:
                 extra = (self.coarse_branch.on_cells(grid, cells),)
             coarse = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)

@@ -129,6 +129,9 @@ class DiffusionTraining:
         self.model = make_backbone(config.backbone, config.backbone_options).to(rank.device)
         self.model.to(memory_format=torch.channels_last)
         self.init_report = init_from(self.model, run.init_from) if run.init_from else None
+        if config.learns == "late":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name.startswith("late_condition."))
         self.ema = Ema(self.model, config.ema_decay)
         self.optimisers = Optimisers(
             self.model, config.lr, config.betas, config.weight_decay, config.muon_lr, config.muon_decay
@@ -267,20 +270,20 @@ class DiffusionTraining:
         view = (2 * batch.thumbnail[views] - 1).to(device, memory_format=torch.channels_last)
         y0 = (2 * batch.coarse[views]).to(device)
         tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part]).to(device)
-        last = torch.full((len(part),), TRAIN_TIMESTEPS - 1, device=device)
         model: Any = self.model
         with half_precision(device.type):
-            estimate = model.coarse_estimate(last, tokens, view, batch.grain[views].to(device))
+            estimate = model.coarse_estimate(tokens, view, batch.grain[views].to(device))
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
         """ε, t, and whether y_t is made of an own estimate, of the crops of some views, each by its own generator."""
         k, noise, times, own = self.config.synthesis.crops_per_view, [], [], []
+        pure_noise_share = 0.0 if self.config.learns == "late" else self.config.pure_noise_share
         for number in numbers:
             generator = torch.Generator().manual_seed(_mix(self.config.seed, self.step, number))
             noise.append(torch.randn((k, *shape[1:]), generator=generator))
             t = torch.randint(TRAIN_TIMESTEPS, (k,), generator=generator)
-            pure = torch.rand(k, generator=generator) < self.config.pure_noise_share
+            pure = torch.rand(k, generator=generator) < pure_noise_share
             times.append(torch.where(pure, TRAIN_TIMESTEPS - 1, t))
             own.append(~pure & (torch.rand(k, generator=generator) < self.config.own_share))
         return torch.cat(noise), torch.cat(times), torch.cat(own)

@@ -83,6 +83,10 @@ class DiffusionConfig:
     perceptual_weight
         Weight of LPIPS (AlexNet) between restored and true crop at t < T, so that one step gives the least-squares
         estimate and further steps a natural look. Needs ``defusion[score]``.
+    learns
+        ``all``: the whole network. ``late``: only what our backbone with the option `late` hears at t < T, on samples
+        with t < T: a finished model (``--init-from``) learns how further steps are to look, and one step stays what
+        it is, bit by bit.
     loss
         ``balanced``: as ``relative``, over what is usual for the kind of damage, so that all are heard alike in dB
         (`defusion_cli.training.balance`).
@@ -134,6 +138,7 @@ class DiffusionConfig:
     pure_noise_share: float = 0.85
     own_share: float = 0.0
     perceptual_weight: float = 0.0
+    learns: str = "all"
     loss: str = "balanced"
     damage_scale: float = 3.0
     ground_kind: str = "visual"
@@ -158,6 +163,14 @@ class DiffusionConfig:
                 "There is no coarse branch that could learn alone.",
                 found=f"coarse_steps {self.coarse_steps}, coarse_last {self.coarse_last}",
                 fix="--set coarse_steps=0 --set coarse_last=0, or --set backbone_options.coarse=true with the small backbone",
+            )
+        if self.learns not in LEARNERS:
+            raise UsageError("There is no such part.", found=self.learns, accepted=", ".join(LEARNERS))
+        if self.learns == "late" and not (self.backbone == "small" and self.backbone_options.get("late")):
+            raise UsageError(
+                "There is nothing that only later steps hear.",
+                found="learns = late",
+                fix="--set backbone_options.late=true with the small backbone",
             )
         if not self.phases or self.phases[-1].until < 1:
             raise UsageError(
@@ -229,6 +242,7 @@ class DiffusionConfig:
 
 LOSSES = ("balanced", "relative", "psnr", "mse")
 BACKBONES = ("small", "unet2d")
+LEARNERS = ("all", "late")
 
 _PAPER_UNET: dict[str, object] = {
     "block_out_channels": (192, 384, 576, 768),

@@ -33,6 +33,7 @@ from defusion_cli.training.diffusion import (
     DiffusionTraining,
     _Given,
     crop_losses,
+    export,
     train_diffusion,
 )
 from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase
@@ -196,6 +197,33 @@ def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
         kept.append({name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])})
     assert "conv_out" in kept[0]
     assert kept[1:] == [{"coarse_branch"}] * 2
+
+
+def test_later_steps_learn_and_one_step_stays_what_it_is(tmp_path, photos, tokenizer):
+    options = TINY.backbone_options | {"coarse": True, "late": True}
+    run = make_run(tmp_path, photos, tokenizer)
+    first = DiffusionTraining(replace(TINY, backbone_options=options), run, ALONE)
+    for name, weights in first.ema.shadow.items():
+        if name.endswith(("film.weight", "conv_out.weight")):  # zero in a fresh network
+            weights.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    config = replace(TINY, backbone_options=options, learns="late", lr=0.1, warmup=0, ema_decay=0.1)
+    training = DiffusionTraining(config, replace(run, init_from=export(first.pipeline(), tmp_path / "all")), ALONE)
+    maker = ViewMaker(run.sources, run.ids, run.plugins, config.synthesis)
+    photo = torch.rand((1, 3, 40, 56), generator=torch.Generator().manual_seed(0))
+    tokens = training.bank.tokens([("noise",)], [0])
+
+    def restored(steps: int) -> torch.Tensor:
+        noise = torch.randn(photo.shape, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            return training.pipeline().damage(photo, tokens, noise, steps)
+
+    before = restored(1), restored(3)
+    for batch in view_batches(maker, 0, range(3), config.crop_px, lambda step: slice(0, config.views(step))):
+        training.train_step(batch)
+    assert torch.equal(restored(1), before[0])
+    assert not torch.allclose(restored(3), before[1])
+    with pytest.raises(UsageError, match=r"backbone_options\.late"):
+        replace(TINY, learns="late")
 
 
 def test_without_a_coarse_branch_there_is_nothing_to_learn_alone():
