@@ -200,12 +200,12 @@ class DiffusionConfig:
     @property
     def coarse_end(self) -> int:
         """The step from which on everything learns."""
-        return min(self.coarse_steps, self.together_end // 5)
+        return min(self.coarse_steps if self.learns == "all" else 0, self.together_end // 5)
 
     @property
     def together_end(self) -> int:
         """The step from which on only the coarse branch learns."""
-        return max(0, self.steps - self.coarse_last)
+        return max(0, self.steps - (self.coarse_last if self.learns == "all" else 0))
 
     def is_coarse(self, step: int) -> bool:
         """Whether only the coarse branch learns at a step."""

@@ -206,7 +206,9 @@ def test_later_steps_learn_and_one_step_stays_what_it_is(tmp_path, photos, token
     for name, weights in first.ema.shadow.items():
         if name.endswith(("film.weight", "conv_out.weight")):  # zero in a fresh network
             weights.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
-    config = replace(TINY, backbone_options=options, learns="late", lr=0.1, warmup=0, ema_decay=0.1)
+    config = replace(
+        TINY, backbone_options=options, learns="late", lr=0.1, warmup=0, ema_decay=0.1, coarse_steps=2, coarse_last=9
+    )
     training = DiffusionTraining(config, replace(run, init_from=export(first.pipeline(), tmp_path / "all")), ALONE)
     maker = ViewMaker(run.sources, run.ids, run.plugins, config.synthesis)
     photo = torch.rand((1, 3, 40, 56), generator=torch.Generator().manual_seed(0))
