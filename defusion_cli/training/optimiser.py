@@ -84,7 +84,7 @@ class Muon(Optimizer):
 
     def _orthogonal(self, matrices: list[Tensor]) -> list[Tensor]:
         """All matrices made orthogonal: every process does a share, and they tell each other."""
-        if self._processes == 1:
+        if self._processes == 1 or not matrices:
             return _orthogonal_by_shape(matrices)
         shares = deal([_work(matrix) for matrix in matrices], self._processes)
         done = _orthogonal_by_shape([matrices[k] for k in shares[dist.get_rank()]])
