@@ -61,6 +61,9 @@ gallery: $(VENV)/.tested ## Draw the sheet of every plugin into examples/gallery
 train-default: $(VENV)/.installed ## Train the default model anew: make train-default DATA=folder-of-photographs
 	$(BIN)/defusion train-tokenizer --out runs/default/tokenizer
 	$(BIN)/defusion train --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer --out runs/default/unet
+	$(BIN)/python -m pip install --quiet -e '.[score]'
+	$(BIN)/defusion train --preset later-steps --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer \
+	  --init-from runs/default/unet/model --out runs/default/model
 
 check: lint type test ## What CI runs.
 

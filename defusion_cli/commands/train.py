@@ -22,7 +22,12 @@ def train(
         "runs/defusion"
     ),
     preset: Annotated[
-        str, typer.Option(metavar="default|paper", help="default: a CPU in hours. paper: the supplement, eight A100.")
+        str,
+        typer.Option(
+            metavar="default|later-steps|paper",
+            help="default: a CPU in hours. later-steps: teaches a finished model (--init-from) what more steps than one "
+            "are for, in minutes. paper: the supplement, eight A100.",
+        ),
     ] = "default",
     val: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder of photographs to score on, at most 8 are used.")

@@ -253,28 +253,49 @@ _PAPER_UNET: dict[str, object] = {
     "attention_head_dim": 64,
 }
 
+_DEFAULT = DiffusionConfig(
+    backbone_options={"output_heads": 8, "coarse": True, "grain": True, "late": True, "blocks": (2, 2, 2, 1)},
+    steps=8700,
+    coarse_steps=1500,
+    coarse_last=700,
+    phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),
+    plain_until=0.3,
+    lr=5e-4,
+    muon_lr=0.004,
+    muon_decay=0.1,
+    hold=0.3,
+    synthesis=SynthesisConfig(
+        view_px=320,
+        crops_per_view=2,
+        blind_share=0.05,
+        # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
+        emphasis={"snow": 4.0, "noise": 2.5, "jpeg": 2.0, "haze": 1.5, "rain": 1.5, "raindrop": 1.2}
+        | {"low-light": 0.6, "underwater": 0.7},
+        # A thin veil of snow is the hardest to tell from a pale picture.
+        coarse_emphasis={"snow": 5.0, "haze": 3.0, "low-light": 1.5, "underwater": 1.5, "noise": 0.4, "jpeg": 0.2}
+        | {"motion-blur": 0.1, "defocus-blur": 0.1},
+    ),
+)
+
 PRESETS: dict[str, DiffusionConfig] = {
-    "default": DiffusionConfig(
-        backbone_options={"output_heads": 8, "coarse": True, "grain": True, "blocks": (2, 2, 2, 1)},
-        steps=8700,
-        coarse_steps=1500,
-        coarse_last=700,
-        phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),
-        plain_until=0.3,
-        lr=5e-4,
-        muon_lr=0.004,
-        muon_decay=0.1,
-        hold=0.3,
-        synthesis=SynthesisConfig(
-            view_px=320,
-            crops_per_view=2,
-            blind_share=0.05,
-            # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
-            emphasis={"snow": 4.0, "noise": 2.5, "jpeg": 2.0, "haze": 1.5, "rain": 1.5, "raindrop": 1.2}
-            | {"low-light": 0.6, "underwater": 0.7},
-            # A thin veil of snow is the hardest to tell from a pale picture.
-            coarse_emphasis={"snow": 5.0, "haze": 3.0, "low-light": 1.5, "underwater": 1.5, "noise": 0.4, "jpeg": 0.2}
-            | {"motion-blur": 0.1, "defocus-blur": 0.1},
+    "default": _DEFAULT,
+    # After it, with --init-from: what more steps than one are for.
+    "later-steps": replace(
+        _DEFAULT,
+        learns="late",
+        steps=400,
+        phases=(Phase(1.0, 96, 16),),
+        plain_until=0.0,
+        lr=3e-3,
+        warmup=10,
+        weight_decay=0.0,
+        ema_decay=0.97,
+        own_share=1.0,
+        perceptual_weight=20.0,
+        synthesis=replace(
+            _DEFAULT.synthesis,
+            absent_share=0.05,
+            emphasis={"snow": 2.0, "noise": 2.0, "jpeg": 2.0, "raindrop": 2.0, "low-light": 0.3, "underwater": 0.3},
         ),
     ),
     # Supplement section 8: AdamW, β = (0.9, 0.99), batch 32, 1e-4 → 1e-6 by cosine annealing, 256×256 random crops,
@@ -306,8 +327,3 @@ PRESETS: dict[str, DiffusionConfig] = {
         workers=8,
     ),
 }
-
-
-def with_batch(config: DiffusionConfig, batch: int) -> DiffusionConfig:
-    """The same recipe with one global batch in every phase."""
-    return replace(config, phases=tuple(replace(phase, batch=batch) for phase in config.phases))

@@ -19,8 +19,15 @@ def split_setting(setting: str) -> tuple[str, str]:
     return key.strip(), text.strip()
 
 
-def set_field(recipe: R, key: str, text: str) -> R:
-    """`recipe` with one field replaced; a dot reaches into a nested dataclass (``synthesis.view_px``).
+def values_of(recipe: object) -> dict[str, Any]:
+    """The fields of a recipe by name."""
+    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}  # type: ignore[arg-type]
+
+
+def set_value(fields: dict[str, Any], key: str, text: str) -> None:
+    """Change one of the fields of a recipe; a dot reaches into a nested dataclass (``synthesis.view_px``).
+
+    A recipe is made of them when all are changed, so that settings that allow one another may come in any order.
 
     Raises
     ------
@@ -29,7 +36,6 @@ def set_field(recipe: R, key: str, text: str) -> R:
     """
     head, _, rest = key.partition(".")
     head = head.replace("-", "_")  # as options are written; what follows a dot may be the id of a plugin
-    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}  # type: ignore[arg-type]
     if head not in fields:
         near = did_you_mean(head, fields)
         raise UsageError(
@@ -42,10 +48,12 @@ def set_field(recipe: R, key: str, text: str) -> R:
     elif rest:
         if not dataclasses.is_dataclass(fields[head]):
             raise UsageError(f"The setting {head!r} has no parts.", fix=f"--set {head}={text}")
-        value = set_field(fields[head], rest, text)
+        part = values_of(fields[head])
+        set_value(part, rest, text)
+        value = dataclasses.replace(fields[head], **part)
     else:
         value = parse_like(key, text, fields[head])
-    return dataclasses.replace(recipe, **{head: value})  # type: ignore[type-var]
+    fields[head] = value
 
 
 def parse_like(key: str, text: str, current: object) -> Any:
@@ -94,7 +102,8 @@ def parse_free(text: str) -> Any:
 
 
 def set_all(recipe: R, settings: Sequence[str]) -> R:
-    """`recipe` with several ``key=value`` settings applied in turn."""
+    """`recipe` with several ``key=value`` settings."""
+    fields = values_of(recipe)
     for setting in settings:
-        recipe = set_field(recipe, *split_setting(setting))
-    return recipe
+        set_value(fields, *split_setting(setting))
+    return dataclasses.replace(recipe, **fields)  # type: ignore[type-var]

@@ -13,8 +13,8 @@ from defusion_cli.images import list_images
 from defusion_cli.plugins import Registry, installed_plugins
 from defusion_cli.tokenizer.model import load_tokenizer
 from defusion_cli.training.diffusion import DiffusionRun
-from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase, with_batch
-from defusion_cli.training.settings import set_field, split_setting
+from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase
+from defusion_cli.training.settings import set_value, split_setting, values_of
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "weights" / "default"
 _MOST_VALIDATION = 8
@@ -33,16 +33,17 @@ def diffusion_config(preset: str, settings: Sequence[str]) -> DiffusionConfig:
     """
     if preset not in PRESETS:
         raise UsageError("There is no such preset.", found=preset, accepted=", ".join(PRESETS), fix="--preset default")
-    config = PRESETS[preset]
+    fields = values_of(PRESETS[preset])
     for setting in settings:
         key, text = split_setting(setting)
         if key == "batch":
-            config = with_batch(config, _whole(key, text))
+            batch = _whole(key, text)
+            fields["phases"] = tuple(dataclasses.replace(phase, batch=batch) for phase in fields["phases"])
         elif key == "phases":
-            config = dataclasses.replace(config, phases=_phases(text))
+            fields["phases"] = _phases(text)
         else:
-            config = set_field(config, key, text)
-    return config
+            set_value(fields, key, text)
+    return dataclasses.replace(PRESETS[preset], **fields)
 
 
 def _whole(key: str, text: str) -> int:

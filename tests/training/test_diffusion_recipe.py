@@ -350,6 +350,14 @@ def test_emphasis_is_set_by_name():
     assert config.synthesis.emphasis["motion-blur"] == 2.5
 
 
+def test_settings_that_allow_one_another_come_in_any_order():
+    settings = ["backbone=unet2d", "backbone_options.coarse=false", "coarse_steps=0", "coarse_last=0"]
+    for order in (settings, settings[::-1]):
+        assert diffusion_config("default", order).backbone == "unet2d"
+    late = ["learns=late", "backbone_options.late=true"]
+    assert diffusion_config("default", late) == diffusion_config("default", late[::-1])
+
+
 def test_phases_and_batch_settings():
     config = diffusion_config("default", ["phases=64x32@0.6,192x8@1"])
     assert config.phases == (Phase(0.6, 64, 32), Phase(1.0, 192, 8))
