@@ -283,7 +283,7 @@ PRESETS: dict[str, DiffusionConfig] = {
     "later-steps": replace(
         _DEFAULT,
         learns="late",
-        steps=400,
+        steps=300,
         phases=(Phase(1.0, 96, 16),),
         plain_until=0.0,
         lr=3e-3,
