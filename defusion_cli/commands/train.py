@@ -25,8 +25,8 @@ def train(
         str,
         typer.Option(
             metavar="default|later-steps|paper",
-            help="default: a CPU in hours. later-steps: teaches a finished model (--init-from) what more steps than one "
-            "are for, in minutes. paper: the supplement, eight A100.",
+            help="default: a CPU in hours. later-steps: teaches a finished model (--init-from) what more steps than "
+            "one are for, in minutes. paper: the supplement, eight A100.",
         ),
     ] = "default",
     val: Annotated[

@@ -162,7 +162,8 @@ class DiffusionConfig:
             raise UsageError(
                 "There is no coarse branch that could learn alone.",
                 found=f"coarse_steps {self.coarse_steps}, coarse_last {self.coarse_last}",
-                fix="--set coarse_steps=0 --set coarse_last=0, or --set backbone_options.coarse=true with the small backbone",
+                fix="--set coarse_steps=0 --set coarse_last=0, "
+                "or --set backbone_options.coarse=true with the small backbone",
             )
         if self.learns not in LEARNERS:
             raise UsageError("There is no such part.", found=self.learns, accepted=", ".join(LEARNERS))

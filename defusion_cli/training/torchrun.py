@@ -24,10 +24,10 @@ def hear_sigterm_once() -> None:
     if handle is None:  # not a documented name: another release may have another
         return
 
-    def handle_once(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)
-        handle(number, frame)
+    def handle_once(signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGTERM:
+            signal.signal(signum, signal.SIG_IGN)
+        handle(signum, frame)
 
     api._terminate_process_handler = handle_once
 

@@ -75,7 +75,14 @@ def test_emphasis_draws_a_degradation_more_often():
 def test_the_plain_beginning_reaches_the_loader(photos):
     maker = ViewMaker([parse_source(str(photos))], IDS, PLUGINS, SynthesisConfig(view_px=64, blind_share=1.0))
     batches = list(
-        view_batches(maker, 0, range(2), lambda _: 32, lambda _: slice(0, 3), config_at=lambda step: maker.config.plain() if step == 0 else maker.config)
+        view_batches(
+            maker,
+            0,
+            range(2),
+            lambda _: 32,
+            lambda _: slice(0, 3),
+            config_at=lambda step: maker.config.plain() if step == 0 else maker.config,
+        )
     )
     assert all(batches[0].shown) and not any(batches[1].shown)
 
