@@ -256,9 +256,8 @@ _PAPER_UNET: dict[str, object] = {
 
 _DEFAULT = DiffusionConfig(
     backbone_options={"output_heads": 8, "coarse": True, "grain": True, "late": True, "blocks": (2, 2, 2, 1)},
-    steps=8700,
+    steps=8000,
     coarse_steps=1500,
-    coarse_last=700,
     phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),
     plain_until=0.3,
     lr=5e-4,
@@ -270,11 +269,8 @@ _DEFAULT = DiffusionConfig(
         crops_per_view=2,
         blind_share=0.05,
         # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
-        emphasis={"snow": 4.0, "noise": 2.5, "jpeg": 2.0, "haze": 1.5, "rain": 1.5, "raindrop": 1.2}
+        emphasis={"snow": 2.5, "noise": 2.5, "jpeg": 2.0, "haze": 1.5, "rain": 1.5, "raindrop": 1.2}
         | {"low-light": 0.6, "underwater": 0.7},
-        # A thin veil of snow is the hardest to tell from a pale picture.
-        coarse_emphasis={"snow": 5.0, "haze": 3.0, "low-light": 1.5, "underwater": 1.5, "noise": 0.4, "jpeg": 0.2}
-        | {"motion-blur": 0.1, "defocus-blur": 0.1},
     ),
 )
 
