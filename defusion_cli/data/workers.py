@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch.utils.data import Dataset
 from defusion_cli.errors import DefusionError
 
 _DEATH, _WAIT_S = "DataLoader worker", 5.0
+_LAST = -100
 
 
 def start_worker(number: int) -> None:
@@ -24,6 +27,9 @@ def start_worker(number: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # torch does not wait for the thread that sends batches. If that is in C++ when the interpreter is taken down, the
+    # process aborts, and the training that waits for it prints a traceback: leave before, when all else is done.
+    Finalize(None, os._exit, args=(0,), exitpriority=_LAST)
 
 
 def no_seed() -> torch.Generator:
