@@ -58,10 +58,9 @@ docs: $(VENV)/.tested ## Write the pages in docs/ from the code.
 gallery: $(VENV)/.tested ## Draw the sheet of every plugin into examples/gallery/.
 	$(BIN)/python examples/make_gallery.py
 
-train-default: $(VENV)/.installed ## Train the default model anew: make train-default DATA=folder-of-photographs
+train-default: $(VENV)/.tested ## Train the default model anew: make train-default DATA=folder-of-photographs
 	$(BIN)/defusion train-tokenizer --out runs/default/tokenizer
 	$(BIN)/defusion train --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer --out runs/default/unet
-	$(BIN)/python -m pip install --quiet -e '.[score]'
 	$(BIN)/defusion train --preset later-steps --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer \
 	  --init-from runs/default/unet/model --out runs/default/model
 

@@ -30,12 +30,17 @@ def read_grain(photos: Tensor) -> Tensor:
     return torch.stack([describe_grain(grain_crops(photo[None])) for photo in photos])
 
 
+def extended(x: Tensor, bottom: int, right: int) -> Tensor:
+    """N×C×H×W with so many rows and columns more: its own mirror image where it is large enough, else its border."""
+    if not bottom and not right:
+        return x
+    mode = "reflect" if bottom < x.shape[2] and right < x.shape[3] else "replicate"
+    return F.pad(x, (0, right, 0, bottom), mode=mode)
+
+
 def grain_crops(photo: Tensor) -> Tensor:
     """What `describe_grain` is shown of a photograph, 1×3×H×W: K×3×128×128."""
-    bottom, right = (max(0, CROP_PX - side) for side in photo.shape[2:])
-    if bottom or right:
-        mode = "reflect" if bottom < photo.shape[2] and right < photo.shape[3] else "replicate"
-        photo = F.pad(photo, (0, right, 0, bottom), mode=mode)
+    photo = extended(photo, *(max(0, CROP_PX - side) for side in photo.shape[2:]))
     return torch.cat([photo[:, :, t : t + CROP_PX, x : x + CROP_PX] for t, x in crop_corners(*photo.shape[2:])])
 
 

@@ -20,9 +20,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS
-from defusion_cli.grain import GRAIN_FEATURES, read_grain
+from defusion_cli.grain import GRAIN_FEATURES, extended, read_grain
 from defusion_cli.thumbnail import look_at_cells
 
+_LAST = TRAIN_TIMESTEPS - 1
 _THUMBNAIL_WIDTHS = (24, 48, 96)
 _COARSE_WIDTHS, _COARSE_STRIDE = (48, 96, 96), 4
 
@@ -141,7 +142,7 @@ class LateCondition(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, condition: Tensor, timestep: Tensor) -> Tensor:
-        later = (timestep < TRAIN_TIMESTEPS - 1).to(condition.dtype)[:, None]
+        later = (timestep.expand(len(condition)) < _LAST).to(condition.dtype)[:, None]
         return later * self.out(F.silu(self.look(F.silu(condition))))
 
 
@@ -349,25 +350,20 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         if self.coarse_in is not None:
             nn.init.zeros_(self.coarse_in.weight)
 
-    def _conditions(
-        self, timestep: Tensor, tokens: Tensor, cells: Tensor, grain: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The FiLM condition, the same at t = T (N×E each), and the tokens for cross-attention (N×K×D)."""
-        timestep = timestep.expand(len(tokens))
+    def _look(self, tokens: Tensor, cells: Tensor, grain: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What both say (N×2·E), what the grain says (N×E), and thumbnail features (N×64×D): the same at every t."""
         seen = self.thumbnail(cells[:, : cells.shape[1] // 3])
         summary = torch.cat([self.shown_norm(self.instruction(tokens)), self.seen_norm(seen.mean(1))], dim=1)
         told = self.grain_encoder(grain) if self.grain_encoder is not None and grain is not None else None
+        return summary, told, seen
 
-        def condition_at(timestep: Tensor) -> Tensor:
-            time = self.time(_sinusoid(timestep, 64).to(tokens.dtype))
-            known = self.condition[0](torch.cat([time, summary], dim=1))
-            return self.condition[1:](known if told is None else known + told)
-
-        condition = condition_at(timestep)
-        if self.late_condition is not None:
-            condition = condition + self.late_condition(condition, timestep)
-        first = condition_at(torch.full_like(timestep, TRAIN_TIMESTEPS - 1))
-        return condition, first, torch.cat([tokens + self.token_position, seen], dim=1)
+    def _condition(self, timestep: Tensor | int, summary: Tensor, told: Tensor | None) -> Tensor:
+        """The FiLM condition N×E at N time steps (or one), without what `late_condition` adds."""
+        steps = torch.as_tensor(timestep, device=summary.device).expand(len(summary))
+        time = self.time(_sinusoid(steps, 64).to(summary.dtype))
+        known = self.condition[0](torch.cat([time, summary], dim=1))
+        condition: Tensor = self.condition[1:](known if told is None else known + told)
+        return condition
 
     def calibrate(self, tokens: Tensor) -> None:
         """Before training: learn the spread of instructions from the tokens of many of them, N×K×D."""
@@ -382,7 +378,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             raise ValueError("this backbone has no coarse branch")
         cells = look_at_cells(thumbnail)
         with torch.no_grad():
-            condition = self._conditions(torch.zeros(1, device=tokens.device), tokens, cells, grain)[1]
+            condition = self._condition(_LAST, *self._look(tokens, cells, grain)[:2])
         return self.coarse_branch.on_cells(self.coarse_branch(cells, condition), cells)
 
     def _output(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -440,14 +436,18 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         grain = given.get("grain")
         if self.grain_encoder is not None and grain is None:
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
-        condition, first, tokens = self._conditions(timestep, encoder_hidden_states, cells, grain)
+        summary, told_grain, seen = self._look(encoder_hidden_states, cells, grain)
+        condition = self._condition(timestep, summary, told_grain)
+        if self.late_condition is not None:
+            condition = condition + self.late_condition(condition, timestep)
+        tokens = torch.cat([encoder_hidden_states + self.token_position, seen], dim=1)
         height, width = sample.shape[2:]
         multiple, coarse, told = 2 ** len(self.down), None, None
         extra: tuple[Tensor, ...] = ()
         if self.coarse_branch is not None and self.coarse_in is not None:
             rest, lq = sample.split([sample.shape[1] - self.coarse_branch.channels, self.coarse_branch.channels], dim=1)
             # What veils a photograph is the same at every step.
-            grid = self.coarse_branch(cells, first.detach())
+            grid = self.coarse_branch(cells, self._condition(_LAST, summary, told_grain).detach())
             if self.training:
                 extra = (self.coarse_branch.on_cells(grid, cells),)
             coarse = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)
@@ -496,9 +496,4 @@ def _sinusoid(timestep: Tensor, size: int) -> Tensor:
 
 
 def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """`x` extended at the bottom and right to a multiple, by its own mirror image where it is large enough."""
-    bottom, right = -x.shape[2] % multiple, -x.shape[3] % multiple
-    if not bottom and not right:
-        return x
-    mode = "reflect" if bottom < x.shape[2] and right < x.shape[3] else "replicate"
-    return F.pad(x, (0, right, 0, bottom), mode=mode)
+    return extended(x, -x.shape[2] % multiple, -x.shape[3] % multiple)

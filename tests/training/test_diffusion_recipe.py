@@ -167,36 +167,35 @@ def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer, muon_l
         assert torch.allclose(tensor, b["model"][name], atol=5e-3), name
 
 
-def test_the_coarse_branch_learns_alone_at_first(tmp_path, photos, tokenizer):
-    options = TINY.backbone_options | {"coarse": True}
-    config = replace(TINY, backbone_options=options, coarse_steps=2, coarse_views=4, steps=10)
-    run = make_run(tmp_path, photos, tokenizer)
-    training = DiffusionTraining(config, run, ALONE)
+def three_steps(training: DiffusionTraining, run: DiffusionRun) -> list[set[str]]:
+    """Take them; the names of what each has changed in the network."""
+    config, changed = training.config, []
     maker = ViewMaker(run.sources, run.ids, run.plugins, config.synthesis)
-    before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
-    changed = []
     for batch in view_batches(maker, 0, range(3), config.crop_px, lambda step: slice(0, config.views(step))):
+        before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
         training.train_step(batch)
         after = training.model.state_dict()
         changed.append({name for name, tensor in after.items() if not torch.equal(tensor, before[name])})
-    assert changed[1] and all(name.startswith("coarse_branch.") for name in changed[1])
+    return changed
+
+
+def test_the_coarse_branch_learns_alone_at_first(tmp_path, photos, tokenizer):
+    options = TINY.backbone_options | {"coarse": True}
+    run = make_run(tmp_path, photos, tokenizer)
+    config = replace(TINY, backbone_options=options, coarse_steps=2, coarse_views=4, steps=10)
+    changed = three_steps(DiffusionTraining(config, run, ALONE), run)
+    assert changed[0] | changed[1]
+    assert all(name.startswith("coarse_branch.") for name in changed[0] | changed[1])
     assert "conv_out.weight" in changed[2]
 
 
 def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
     options = TINY.backbone_options | {"coarse": True}
-    config = replace(TINY, backbone_options=options, coarse_last=2, coarse_views=4, steps=3)
     run = make_run(tmp_path, photos, tokenizer)
-    training = DiffusionTraining(config, run, ALONE)
-    maker = ViewMaker(run.sources, run.ids, run.plugins, config.synthesis)
-    kept = []
-    for batch in view_batches(maker, 0, range(3), config.crop_px, lambda step: slice(0, config.views(step))):
-        before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
-        training.train_step(batch)
-        after = training.model.state_dict()
-        kept.append({name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])})
-    assert "conv_out" in kept[0]
-    assert kept[1:] == [{"coarse_branch"}] * 2
+    config = replace(TINY, backbone_options=options, coarse_last=2, coarse_views=4, steps=3)
+    changed = three_steps(DiffusionTraining(config, run, ALONE), run)
+    assert "conv_out.weight" in changed[0]
+    assert [{name.split(".")[0] for name in names} for names in changed[1:]] == [{"coarse_branch"}] * 2
 
 
 def test_later_steps_learn_and_one_step_stays_what_it_is(tmp_path, photos, tokenizer):
@@ -210,7 +209,6 @@ def test_later_steps_learn_and_one_step_stays_what_it_is(tmp_path, photos, token
         TINY, backbone_options=options, learns="late", lr=0.1, warmup=0, ema_decay=0.1, coarse_steps=2, coarse_last=9
     )
     training = DiffusionTraining(config, replace(run, init_from=export(first.pipeline(), tmp_path / "all")), ALONE)
-    maker = ViewMaker(run.sources, run.ids, run.plugins, config.synthesis)
     photo = torch.rand((1, 3, 40, 56), generator=torch.Generator().manual_seed(0))
     tokens = training.bank.tokens([("noise",)], [0])
 
@@ -220,8 +218,7 @@ def test_later_steps_learn_and_one_step_stays_what_it_is(tmp_path, photos, token
             return training.pipeline().damage(photo, tokens, noise, steps)
 
     before = restored(1), restored(3)
-    for batch in view_batches(maker, 0, range(3), config.crop_px, lambda step: slice(0, config.views(step))):
-        training.train_step(batch)
+    three_steps(training, run)
     assert torch.equal(restored(1), before[0])
     assert not torch.allclose(restored(3), before[1])
     with pytest.raises(UsageError, match=r"backbone_options\.late"):
