@@ -7,7 +7,6 @@ what they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.console import note
 from defusion_cli.data.synthesis import SynthesisConfig, View, ViewMaker
-from defusion_cli.data.workers import Explained, collate_explained, no_seed, raise_explained, start_worker
+from defusion_cli.data.workers import Explained, loading, raise_explained
 from defusion_cli.errors import DataError
 
 _MOST_UNUSABLE = 50
@@ -127,13 +126,7 @@ def view_batches(
     loader: DataLoader[_Drawn] = DataLoader(
         Explained(_Views(maker, seed, crop_at, config_at)),
         batch_sampler=_Numbers(steps, share_at),
-        num_workers=workers,
-        worker_init_fn=start_worker,
-        generator=no_seed(),
-        collate_fn=partial(collate_explained, _collate),
-        prefetch_factor=4 if workers else None,
-        # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.
-        multiprocessing_context="spawn" if workers else None,
+        **loading(workers, _collate),
     )
     named: set[str] = set()
     for batch, unusable in raise_explained(loader):

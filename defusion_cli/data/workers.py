@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -17,19 +20,64 @@ from defusion_cli.errors import DefusionError
 
 _DEATH, _WAIT_S = "DataLoader worker", 5.0
 _LAST = -100
+_HOLDS_SIGTERM = hasattr(signal, "sigwaitinfo")
+"""Not on macOS: there a SIGTERM to all processes of a job ends the loaders, too."""
+
+
+def loading(workers: int, collate: Callable[[list[Any]], Any]) -> dict[str, Any]:
+    """What every loader of ours is made with, for samples that are `Explained` and batches for `raise_explained`.
+
+    Parameters
+    ----------
+    workers
+        Processes; 0 computes samples in this one.
+    collate
+        Makes a batch of samples.
+    """
+    return {
+        "num_workers": workers,
+        "worker_init_fn": start_worker,
+        "generator": no_seed(),
+        "collate_fn": partial(_collate_explained, collate),
+        "prefetch_factor": 4 if workers else None,
+        # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.
+        "multiprocessing_context": "spawn" if workers else None,
+    }
 
 
 def start_worker(number: int) -> None:
     """For ``worker_init_fn``: the training alone decides what a signal means.
 
     Ctrl-C reaches every process of the terminal, and schedulers send SIGTERM to every process of a job. A loader that
-    obeyed would end the training before it had saved anything; it leaves when the training does.
+    obeyed would end the training before it had saved anything; it leaves when the training says so or ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if _HOLDS_SIGTERM:
+        threading.Thread(target=_leave_when_the_training_says_so, daemon=True).start()
     # torch does not wait for the thread that sends batches. If that is in C++ when the interpreter is taken down, the
     # process aborts, and the training that waits for it prints a traceback: leave before, when all else is done.
     Finalize(None, os._exit, args=(0,), exitpriority=_LAST)
+
+
+def _leave_when_the_training_says_so() -> None:
+    """Python sends SIGTERM to the children that are left when it ends, and waits for them."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+@contextmanager
+def _sigterm_held() -> Iterator[None]:
+    """Processes that are started here never hear of SIGTERM but by asking for it, not even while they start."""
+    if not _HOLDS_SIGTERM:
+        yield
+        return
+    resource_tracker.ensure_running()  # once, or it is started below, and that lets SIGTERM in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def no_seed() -> torch.Generator:
@@ -56,14 +104,16 @@ class Explained(Dataset[Any]):
             return error
 
 
-def collate_explained(collate: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+def _collate_explained(collate: Callable[[list[Any]], Any], items: list[Any]) -> Any:
     """The first error among samples of `Explained`, or their batch."""
     return next((item for item in items if isinstance(item, DefusionError)), None) or collate(items)
 
 
 def raise_explained(batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches of a loader that uses `collate_explained`; errors are raised here."""
-    for batch in batches:
+    """The batches of a loader made with `loading`; errors are raised here."""
+    with _sigterm_held():
+        started = iter(batches)
+    for batch in started:
         if isinstance(batch, DefusionError):
             raise batch
         yield batch

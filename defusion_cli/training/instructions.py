@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from defusion_cli.canvas import JPEG_BLOCK_PX
-from defusion_cli.data.workers import Explained, collate_explained, no_seed, raise_explained, start_worker
+from defusion_cli.data.workers import Explained, loading, raise_explained
 from defusion_cli.ground import draw_instruction, natural_pool
 from defusion_cli.plugins.compose import Plugins
 
@@ -106,10 +105,6 @@ def instruction_batches(
         Explained(_Samples(source, seed, batch)),
         batch_size=share.stop - share.start,
         sampler=index,
-        num_workers=workers,
-        worker_init_fn=start_worker,
-        generator=no_seed(),
-        collate_fn=partial(collate_explained, default_collate),
-        prefetch_factor=4 if workers else None,
+        **loading(workers, default_collate),
     )
     yield from raise_explained(loader)

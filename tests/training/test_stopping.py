@@ -149,6 +149,26 @@ def test_a_loader_process_that_dies_ends_the_run_with_its_reason(tmp_path, photo
     assert "A process that prepares training pictures died." in said and "Traceback" not in said
 
 
+LEFT_BEHIND = """
+import numpy
+from torch.utils.data import DataLoader
+from defusion_cli.data.workers import Explained, loading, raise_explained
+
+if __name__ == "__main__":
+    batches = raise_explained(DataLoader(Explained(range(100)), sampler=range(100), **loading(1, numpy.array)))
+    assert next(batches) == [0]
+    held = batches.gi_frame  # as a traceback that somebody keeps
+"""
+
+
+@pytest.mark.slow
+def test_a_loader_that_is_left_behind_does_not_keep_python_from_ending(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(LEFT_BEHIND)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0 and not ended.stderr
+
+
 @pytest.mark.parametrize(
     "error",
     [
