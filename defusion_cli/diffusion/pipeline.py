@@ -147,7 +147,7 @@ class DefusionPipeline(DiffusionPipeline):
     def sees_grain(self) -> bool:
         """Whether the backbone is told the grain of the whole photograph."""
         unet: Any = self.unet
-        return bool(unet.config.get("grain"))
+        return bool(unet.config.get("grain") or unet.config.get("coarse"))
 
     def _planned(self, steps: int) -> DDIMScheduler:
         """A scheduler for so many steps: a fresh one, since tiles may run in threads.

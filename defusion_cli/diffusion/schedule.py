@@ -36,6 +36,23 @@ def diffuse(scheduler: DDIMScheduler, y0: Tensor, noise: Tensor, timestep: Tenso
     return alpha_bar.sqrt() * y0 + (1 - alpha_bar).clamp(min=0).sqrt() * noise
 
 
+def restoring_steps(steps: int) -> list[int]:
+    """The time steps at which the network is asked when it restores in so many steps, from T downwards."""
+    scheduler = make_scheduler()
+    scheduler.set_timesteps(steps)
+    return [int(t) for t in scheduler.timesteps]
+
+
+def reverse(scheduler: DDIMScheduler, y_t: Tensor, y0: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """From y_t at `now` to that at the earlier `then` by DDIM (η = 0), for N crops, each with its own time steps.
+
+    ``DDIMScheduler.step`` does the same for all of them alike.
+    """
+    alpha_bar = scheduler.alphas_cumprod.to(y_t.device, torch.float32)[now][:, None, None, None]
+    noise = (y_t - alpha_bar.sqrt() * y0) / (1 - alpha_bar).sqrt()
+    return diffuse(scheduler, y0, noise, then)
+
+
 def precondition(scheduler: DDIMScheduler, y_t: Tensor, timestep: Tensor) -> Tensor:
     """α_t y_t, what the network is shown of y_t (N×C×H×W, N time steps).
 

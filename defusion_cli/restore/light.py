@@ -9,22 +9,25 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-_OPTIONAL = ("scipy", "torchvision", "transformers", "peft")
+_OPTIONAL = ("scipy", "torchvision", "transformers", "peft", "accelerate")
 """Diffusers imports these if it finds them, for schedulers, loaders and models that are not ours."""
 
-_COMPILER = ("torch._dynamo", "torch.nn.attention.flex_attention")
-"""Diffusers takes decorators and names of types from these; they bring most of torch's compiler and SymPy along."""
+_UNUSED = ("torch._dynamo", "torch.nn.attention.flex_attention", "requests")
+"""Diffusers takes decorators and names of types from these; they bring most of torch's compiler and SymPy along, and
+a client for the web."""
 
 
 @contextmanager
 def light_diffusers() -> Iterator[None]:
-    """Import diffusers without optional packages and torch's compiler, and keep those away for as long as this lasts.
+    """Import diffusers without what restoring does not use, and keep that away for as long as this lasts.
 
-    They are two thirds of the time that passes between ``import torch`` and a loaded model; docs/speed.md has the
-    figures. Afterwards all of them can be imported as ever, but diffusers goes on believing that the optional ones are
-    missing: this is for a command that ends soon. If diffusers or the compiler is there already, or a diffusers of
-    another version wants more than this offers, everything is as without it.
+    Optional packages, torch's compiler and a client for the web are two thirds of the time that passes between
+    ``import torch`` and a loaded model; docs/speed.md has the figures. Afterwards all of them can be imported as ever,
+    but diffusers goes on believing that the optional ones are missing: this is for a command that ends soon. If
+    diffusers or the compiler is there already, or a diffusers of another version wants more than this offers,
+    everything is as without it.
     """
+    import huggingface_hub.file_download  # noqa: F401  versions that fetch models with requests have it from here on
     import torch
 
     if "diffusers" in sys.modules or "torch._dynamo" in sys.modules:
@@ -32,7 +35,7 @@ def light_diffusers() -> Iterator[None]:
         return
     packages = importlib.metadata.packages_distributions
     away: dict[str, Any] = {name: None for name in _OPTIONAL if name not in sys.modules}
-    away |= {name: _Blank(name) for name in _COMPILER if name not in sys.modules}
+    away |= {name: _Blank(name) for name in _UNUSED if name not in sys.modules}
     sys.modules.update(away)
     vars(torch)["_dynamo"] = away["torch._dynamo"]  # else torch imports the true one at the first look
 

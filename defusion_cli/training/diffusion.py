@@ -28,7 +28,14 @@ from defusion_cli.data.synthesis import ViewMaker
 from defusion_cli.data.workers import deaths_explained
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.pipeline import DefusionPipeline, half_precision
-from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS, diffuse, make_scheduler, precondition
+from defusion_cli.diffusion.schedule import (
+    TRAIN_TIMESTEPS,
+    diffuse,
+    make_scheduler,
+    precondition,
+    restoring_steps,
+    reverse,
+)
 from defusion_cli.diffusion.unet import DegradationUNet
 from defusion_cli.errors import DefusionError
 from defusion_cli.files import staged_folder
@@ -63,6 +70,7 @@ usual is 0.2."""
 _NEEDLESS = 2.5
 """For `balanced`, whose gradients are longer: weight of what is taken away where nothing must."""
 
+_LAST = TRAIN_TIMESTEPS - 1
 _MOST_SKIPPED = 20
 _WILD, _NORM_MEMORY, _SETTLED = 20.0, 0.98, 100
 """A gradient so many times longer than usual is not followed, once so many have been seen."""
@@ -129,9 +137,6 @@ class DiffusionTraining:
         self.model = make_backbone(config.backbone, config.backbone_options).to(rank.device)
         self.model.to(memory_format=torch.channels_last)
         self.init_report = init_from(self.model, run.init_from) if run.init_from else None
-        if config.learns == "late":
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(name.startswith("late_condition."))
         self.ema = Ema(self.model, config.ema_decay)
         self.optimisers = Optimisers(
             self.model, config.lr, config.betas, config.weight_decay, config.muon_lr, config.muon_decay
@@ -147,10 +152,7 @@ class DiffusionTraining:
         )
         self._calibrate(run.ids)
         self.forward: nn.Module = self.model
-        if rank.count > 1:
-            self.forward = DistributedDataParallel(
-                self.model, [rank.device.index] if rank.device.type == "cuda" else None, gradient_as_bucket_view=True
-            )
+        self.in_coarse_stretch: bool | None = None
         self.perceptual = perceptual if config.perceptual_weight else None
         self.balance = Balance(run.ids, _USUAL)
         self.skipped = 0
@@ -167,6 +169,8 @@ class DiffusionTraining:
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One optimiser step on this rank's part of a batch; returns scalars to log."""
         coarse = self.config.is_coarse(self.step)
+        if coarse is not self.in_coarse_stretch:
+            self._begin_stretch(coarse)
         parts, loss_of = self._parts(batch), self._coarse_loss if coarse else self._loss
         total = torch.zeros((), device=self.rank.device)
         for index, part in enumerate(parts):
@@ -187,6 +191,15 @@ class DiffusionTraining:
             total /= self.rank.count
         return {"loss": float(total), "grad_norm": float(norm), "lr": self.config.learning_rate(self.step - 1)}
 
+    def _begin_stretch(self, coarse: bool) -> None:
+        """Let learn what learns from this step on."""
+        self.in_coarse_stretch = coarse
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(coarse or _learns(name, self.config.learns))
+        if self.rank.count > 1 and not coarse:  # it must be told anew of what learns
+            devices = [self.rank.device.index] if self.rank.device.type == "cuda" else None
+            self.forward = DistributedDataParallel(self.model, devices, gradient_as_bucket_view=True)
+
     def _share_gradients(self) -> None:
         """Average over all processes what DistributedDataParallel leaves alone: gradients of a part of the network."""
         for parameter in self.model.parameters():
@@ -206,15 +219,15 @@ class DiffusionTraining:
         crops = slice(part.start * k, part.stop * k)
         lq = (2 * batch.lq[crops] - 1).to(device, memory_format=torch.channels_last)
         y0 = (2 * (batch.lq[crops] - batch.target[crops])).to(device, memory_format=torch.channels_last)
-        noise, timestep, own = (
-            drawn.to(device) for drawn in self._draw_noise([batch.numbers[i] for i in part], y0.shape)
-        )
+        noise, paths = self._draw_noise([batch.numbers[i] for i in part], y0.shape)
+        noise, timestep = noise.to(device), torch.tensor([path[-1] for path in paths], device=device)
         tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part])
         view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
         cells = look_at_cells(view).repeat_interleave(k, dim=0)
         grain = batch.grain[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
         given = _Given(lq, tokens.to(device).repeat_interleave(k, dim=0), cells, batch.boxes[crops].to(device), grain)
-        y_t = diffuse(self.scheduler, config.damage_scale * self._believed(y0, given, own), noise, timestep)
+        y_t = diffuse(self.scheduler, config.damage_scale * y0, noise, timestep)
+        self._walk(y_t, noise, paths, given)
         estimate, *coarse = self._predict(self.forward, y_t, timestep, given)
         sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
         loss = self._crop_loss(estimate, y0, sizes, [batch.shown[i] for i in part])
@@ -245,20 +258,22 @@ class DiffusionTraining:
             )
         return [output.float() for output in outputs]
 
-    def _believed(self, y0: Tensor, given: _Given, own: Tensor) -> Tensor:
-        """y₀, or where `own` says so (N), the network's one-step estimate of it."""
-        if not own.any():
-            return y0
-        some = _Given(*(part[own] for part in given))
-        last = torch.full((len(some.lq),), TRAIN_TIMESTEPS - 1, device=y0.device)
-        believed = y0.clone()
-        with torch.no_grad():
-            believed[own] = self._predict(self.model, torch.zeros_like(some.lq), last, some)[0]
-        return believed
+    @torch.no_grad()
+    def _walk(self, y_t: Tensor, noise: Tensor, paths: Sequence[Sequence[int]], given: _Given) -> None:
+        """Put into y_t (N×3×H×W) where the network itself comes to from pure noise, for paths of more than one t."""
+        for crop, path in enumerate(paths):
+            if len(path) > 1:
+                y_t[crop] = noise[crop]
+        for stop in range(max(map(len, paths)) - 1):
+            here = torch.tensor([n for n, path in enumerate(paths) if stop < len(path) - 1], device=y_t.device)
+            now, then = (torch.tensor([paths[n][stop + k] for n in here], device=y_t.device) for k in (0, 1))
+            some = _Given(*(part[here] for part in given))
+            y0 = self.config.damage_scale * self._predict(self.model, y_t[here], now, some)[0]
+            y_t[here] = reverse(self.scheduler, y_t[here], y0, now, then)
 
     def _perceptual_loss(self, lq: Tensor, estimate: Tensor, y0: Tensor, timestep: Tensor) -> Tensor:
         """Weighted mean over N crops, in [−1, 1], of the distance between restored and true one; none at t = T."""
-        later = timestep < TRAIN_TIMESTEPS - 1
+        later = timestep < _LAST
         if self.perceptual is None or not later.any():
             return torch.zeros((), device=lq.device)
         restored, true = ((lq[later] - damage[later]) / 2 + 0.5 for damage in (estimate, y0))
@@ -275,18 +290,32 @@ class DiffusionTraining:
             estimate = model.coarse_estimate(tokens, view, batch.grain[views].to(device))
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
-    def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-        """ε, t, and whether y_t is made of an own estimate, of the crops of some views, each by its own generator."""
-        k, noise, times, own = self.config.synthesis.crops_per_view, [], [], []
-        pure_noise_share = 0.0 if self.config.learns == "late" else self.config.pure_noise_share
+    def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, list[list[int]]]:
+        """ε and t of the crops of some views, each view by its own generator.
+
+        Before t there are the time steps on the way to it from T, if y_t is to be the network's own.
+        """
+        config, noise, paths = self.config, [], []
+        pure_noise_share = 0.0 if config.learns == "late" else config.pure_noise_share
         for number in numbers:
-            generator = torch.Generator().manual_seed(_mix(self.config.seed, self.step, number))
+            generator = torch.Generator().manual_seed(_mix(config.seed, self.step, number))
+            k = config.synthesis.crops_per_view
             noise.append(torch.randn((k, *shape[1:]), generator=generator))
             t = torch.randint(TRAIN_TIMESTEPS, (k,), generator=generator)
             pure = torch.rand(k, generator=generator) < pure_noise_share
-            times.append(torch.where(pure, TRAIN_TIMESTEPS - 1, t))
-            own.append(~pure & (torch.rand(k, generator=generator) < self.config.own_share))
-        return torch.cat(noise), torch.cat(times), torch.cat(own)
+            own = torch.rand(k, generator=generator) < config.own_share
+            for crop in range(k):
+                if pure[crop]:
+                    paths.append([_LAST])
+                elif not own[crop]:
+                    paths.append([int(t[crop])])
+                elif config.own_steps == 1:
+                    paths.append([_LAST, int(t[crop])])
+                else:
+                    steps = int(torch.randint(2, config.own_steps + 2, (), generator=generator))
+                    taken = int(torch.randint(1, steps, (), generator=generator))
+                    paths.append(restoring_steps(steps)[: taken + 1])
+        return torch.cat(noise), paths
 
     def _is_wild(self, norm: float) -> bool:
         """Whether a gradient is not to be followed: one step along it can end a training that went well for hours."""
@@ -341,6 +370,13 @@ class DiffusionTraining:
         self.ema.copy_to(unet)
         unet.to(memory_format=torch.channels_last)
         return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), self.config.damage_scale)
+
+
+def _learns(name: str, learner: str) -> bool:
+    """Whether a parameter is among those that learn in a training of everything together."""
+    if learner == "late":
+        return name.startswith("late_condition.")
+    return learner == "all" or not name.startswith(("coarse_branch.", "coarse_condition."))
 
 
 def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: Tensor | None = None) -> Tensor:

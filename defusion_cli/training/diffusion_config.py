@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from defusion_cli.data.synthesis import SynthesisConfig
+from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS
 from defusion_cli.errors import UsageError
 
 
@@ -80,13 +81,17 @@ class DiffusionConfig:
     own_share
         Of the others, the share whose y_t is made of the network's own one-step estimate instead of the truth. This
         is what it meets when it restores in several steps; of the truth it learns to trust y_t more than it may then.
+    own_steps
+        Steps of its own that lead to such a y_t, at most. With 1 the estimate at t = T leads to any t; with more it
+        restores in 2 … own_steps + 1 steps, all as likely, up to one of them.
     perceptual_weight
         Weight of LPIPS (AlexNet) between restored and true crop at t < T, so that one step gives the least-squares
         estimate and further steps a natural look. Needs ``defusion[score]``.
     learns
-        ``all``: the whole network. ``late``: only what our backbone with the option `late` hears at t < T, on samples
-        with t < T: a finished model (``--init-from``) learns how further steps are to look, and one step stays what
-        it is, bit by bit.
+        ``all``: the whole network. ``trunk``: all but the coarse branch of our backbone, which learns only where it
+        learns alone and stays as good as it became there. ``late``: only what our backbone with the option `late` hears
+        at t < T, on samples with t < T: a finished model (``--init-from``) learns how further steps are to look, and
+        one step stays what it is, bit by bit.
     loss
         ``balanced``: as ``relative``, over what is usual for the kind of damage, so that all are heard alike in dB
         (`defusion_cli.training.balance`).
@@ -137,6 +142,7 @@ class DiffusionConfig:
     ema_decay: float = 0.999
     pure_noise_share: float = 0.85
     own_share: float = 0.0
+    own_steps: int = 1
     perceptual_weight: float = 0.0
     learns: str = "all"
     loss: str = "balanced"
@@ -173,6 +179,10 @@ class DiffusionConfig:
                 found="learns = late",
                 fix="--set backbone_options.late=true with the small backbone",
             )
+        if not 1 <= self.own_steps < TRAIN_TIMESTEPS:
+            raise UsageError(
+                "There is no such number of steps.", found=f"own_steps = {self.own_steps}", accepted="1 … 999"
+            )
         if not self.phases or self.phases[-1].until < 1:
             raise UsageError(
                 "The last phase must end at 1.", accepted="phases = [{until = 1.0, crop_px = 64, batch = 32}]"
@@ -201,12 +211,12 @@ class DiffusionConfig:
     @property
     def coarse_end(self) -> int:
         """The step from which on everything learns."""
-        return min(self.coarse_steps if self.learns == "all" else 0, self.together_end // 5)
+        return min(self.coarse_steps if self.learns != "late" else 0, self.together_end // 5)
 
     @property
     def together_end(self) -> int:
         """The step from which on only the coarse branch learns."""
-        return max(0, self.steps - (self.coarse_last if self.learns == "all" else 0))
+        return max(0, self.steps - (self.coarse_last if self.learns != "late" else 0))
 
     def is_coarse(self, step: int) -> bool:
         """Whether only the coarse branch learns at a step."""
@@ -243,7 +253,7 @@ class DiffusionConfig:
 
 LOSSES = ("balanced", "relative", "psnr", "mse")
 BACKBONES = ("small", "unet2d")
-LEARNERS = ("all", "late")
+LEARNERS = ("all", "trunk", "late")
 
 _PAPER_UNET: dict[str, object] = {
     "block_out_channels": (192, 384, 576, 768),
@@ -264,13 +274,18 @@ _DEFAULT = DiffusionConfig(
     muon_lr=0.004,
     muon_decay=0.1,
     hold=0.3,
+    pure_noise_share=0.82,
+    own_share=0.8,
+    learns="trunk",
     synthesis=SynthesisConfig(
         view_px=320,
         crops_per_view=2,
+        mixture_share=0.2,
+        absent_share=0.1,
         blind_share=0.05,
         # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
-        emphasis={"snow": 2.5, "noise": 2.5, "jpeg": 2.0, "haze": 1.5, "rain": 1.5, "raindrop": 1.2}
-        | {"low-light": 0.6, "underwater": 0.7},
+        emphasis={"noise": 3.0, "snow": 2.5, "jpeg": 2.5, "motion-blur": 1.7, "haze": 1.3, "rain": 1.3}
+        | {"raindrop": 1.2, "underwater": 0.6, "low-light": 0.5},
     ),
 )
 
@@ -288,6 +303,7 @@ PRESETS: dict[str, DiffusionConfig] = {
         weight_decay=0.0,
         ema_decay=0.97,
         own_share=1.0,
+        own_steps=7,
         perceptual_weight=20.0,
         synthesis=replace(
             _DEFAULT.synthesis,

@@ -20,7 +20,7 @@ print(hashlib.sha256(repr((weights, pipeline.tokenizer.config, pipeline.schedule
 import scipy.stats, torchvision, torch._dynamo, torch.nn.attention.flex_attention as flex
 print(torch._dynamo.eval_frame.OptimizedModule.__module__, flex.BlockMask.__module__)
 """
-_NAMES = ("scipy.stats", "torchvision", "torch._dynamo", "sympy")
+_NAMES = ("scipy.stats", "torchvision", "torch._dynamo", "sympy", "accelerate", "requests.sessions")
 
 
 def _load(before: str = "") -> list[str]:

@@ -20,7 +20,7 @@ import torch
 from defusion_cli.data.loader import Batch, view_batches
 from defusion_cli.data.sources import parse_source
 from defusion_cli.data.synthesis import SynthesisConfig, ViewMaker
-from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS
+from defusion_cli.diffusion.schedule import precondition, restoring_steps
 from defusion_cli.errors import DataError, DefusionError, UsageError
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.scoring.perceptual import lpips_network
@@ -137,8 +137,8 @@ def test_micro_batches_give_the_same_gradient(tmp_path, photos, tokenizer):
     assert np.allclose(*curves, atol=0.02)
 
 
-@pytest.mark.parametrize("muon_lr", [0.0, 0.006])
-def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer, muon_lr):
+@pytest.mark.parametrize(("muon_lr", "learns"), [(0.0, "all"), (0.0, "trunk"), (0.006, "all")])
+def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer, muon_lr, learns):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     widths = "8,8"
     common = [
@@ -149,6 +149,7 @@ def test_two_processes_compute_what_one_does(tmp_path, photos, tokenizer, muon_l
         "--set", f"backbone_options.widths={widths}", "--set", "backbone_options.blocks=1,1",
         "--set", "backbone_options.cross_attention_dim=32", "--set", "backbone_options.condition_dim=16",
         "--set", f"muon_lr={muon_lr}", "--set", "coarse_steps=1", "--set", "coarse_views=4",
+        "--set", f"learns={learns}",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("RANK", None)
@@ -185,8 +186,19 @@ def test_the_coarse_branch_learns_alone_at_first(tmp_path, photos, tokenizer):
     config = replace(TINY, backbone_options=options, coarse_steps=2, coarse_views=4, steps=10)
     changed = three_steps(DiffusionTraining(config, run, ALONE), run)
     assert changed[0] | changed[1]
-    assert all(name.startswith("coarse_branch.") for name in changed[0] | changed[1])
+    assert {name.split(".")[0] for name in changed[0] | changed[1]} == {"coarse_branch", "coarse_condition"}
     assert "conv_out.weight" in changed[2]
+
+
+def test_the_trunk_learns_and_the_coarse_branch_stays_what_it_is(tmp_path, photos, tokenizer):
+    options = TINY.backbone_options | {"coarse": True}
+    run = make_run(tmp_path, photos, tokenizer)
+    config = replace(TINY, backbone_options=options, learns="trunk", coarse_steps=1, coarse_views=4, steps=5)
+    alone, *together = three_steps(DiffusionTraining(config, run, ALONE), run)
+    parts = {"coarse_branch", "coarse_condition"}
+    assert {name.split(".")[0] for name in alone} == parts
+    assert all("conv_out.weight" in names for names in together)
+    assert not parts & {name.split(".")[0] for names in together for name in names}
 
 
 def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
@@ -195,7 +207,9 @@ def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
     config = replace(TINY, backbone_options=options, coarse_last=2, coarse_views=4, steps=3)
     changed = three_steps(DiffusionTraining(config, run, ALONE), run)
     assert "conv_out.weight" in changed[0]
-    assert [{name.split(".")[0] for name in names} for names in changed[1:]] == [{"coarse_branch"}] * 2
+    assert [{name.split(".")[0] for name in names} for names in changed[1:]] == [
+        {"coarse_branch", "coarse_condition"}
+    ] * 2
 
 
 def test_later_steps_learn_and_one_step_stays_what_it_is(tmp_path, photos, tokenizer):
@@ -425,24 +439,47 @@ def test_a_run_goes_on_with_what_it_found_usual(tmp_path, photos, tokenizer):
 def test_later_steps_learn_from_own_estimates_and_the_first_from_none(tmp_path, photos, tokenizer):
     config = replace(TINY, pure_noise_share=0.5, own_share=0.6)
     training = DiffusionTraining(config, make_run(tmp_path, photos, tokenizer), ALONE)
-    _, timestep, own = training._draw_noise(range(200), torch.Size((400, 3, 2, 2)))
-    first = timestep == TRAIN_TIMESTEPS - 1
-    assert not (own & first).any()
-    assert float(own[~first].float().mean()) == pytest.approx(0.6, abs=0.1)
+    _, paths = training._draw_noise(range(200), torch.Size((400, 3, 2, 2)))
+    later = [path for path in paths if path != [999]]
+    own = [path for path in later if len(path) > 1]
+    assert len(later) == pytest.approx(200, abs=25) and len(own) / len(later) == pytest.approx(0.6, abs=0.1)
+    assert all(len(path) == 2 and path[0] == 999 for path in own)
 
+    training.config = replace(config, own_steps=3, own_share=1.0)
+    _, paths = training._draw_noise(range(200), torch.Size((400, 3, 2, 2)))
+    plans = [restoring_steps(steps) for steps in (2, 3, 4)]
+    assert {tuple(path) for path in paths} == {(999,)} | {tuple(p[:n]) for p in plans for n in range(2, len(p) + 1)}
+
+
+def test_own_estimates_are_those_of_restoring(tmp_path, photos, tokenizer):
+    training = DiffusionTraining(TINY, make_run(tmp_path, photos, tokenizer), ALONE)
+    torch.nn.init.normal_(training.model.conv_out.weight, std=0.02)
+    training.ema.shadow["conv_out.weight"].copy_(training.model.conv_out.weight)
     batch = next(batches_of(training, photos))
     lq = 2 * batch.lq - 1
     tokens = training.bank.tokens(batch.shown, batch.slots).repeat_interleave(2, dim=0)
     cells = look_at_cells(2 * batch.thumbnail - 1).repeat_interleave(2, dim=0)
     given = _Given(lq, tokens, cells, batch.boxes, batch.grain.repeat_interleave(2, dim=0))
-    y0 = 2 * (batch.lq - batch.target)
-    some = torch.arange(len(lq)) % 2 == 0
-    believed = training._believed(y0, given, some)
-    assert torch.equal(believed[~some], y0[~some])
-    damage = training.pipeline().damage(
-        batch.lq, tokens, torch.zeros_like(lq), thumbnail=batch.thumbnail.repeat_interleave(2, dim=0), boxes=batch.boxes
-    )
-    torch.testing.assert_close(believed[some], 2 * damage[some], atol=1e-3, rtol=0.02)
+    noise, truth = torch.randn(2, *lq.shape, generator=torch.Generator().manual_seed(0))
+    y_t, plan = truth.clone(), restoring_steps(3)
+    paths = [[7], plan[:2], plan] + [[999]] * (len(lq) - 3)
+    training._walk(y_t, noise, paths, given)
+    assert all(torch.equal(y_t[n], truth[n]) for n, path in enumerate(paths) if len(path) == 1)
+
+    restored, asked = training.pipeline(), []
+    original = restored._predict
+
+    def predict(sample, *rest):
+        asked.append(sample)
+        return original(sample, *rest)
+
+    restored._predict = predict
+    thumbnail = batch.thumbnail.repeat_interleave(2, dim=0)
+    restored.damage(batch.lq, tokens, noise, 3, thumbnail=thumbnail, boxes=batch.boxes, grain=given.grain)
+    for crop, stop in ((1, 1), (2, 2)):
+        shown = precondition(training.scheduler, y_t[crop][None], torch.tensor([plan[stop]]))[0]
+        torch.testing.assert_close(shown, asked[stop][crop, :3], atol=2e-3, rtol=0.02)
+        assert (shown - asked[stop][crop, :3]).abs().max() < 0.1 * (shown - truth[crop]).abs().max()
 
 
 def test_lpips_counts_after_the_first_step_alone(tmp_path, photos, tokenizer):
