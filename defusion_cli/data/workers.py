@@ -36,8 +36,8 @@ def loading(workers: int, collate: Callable[[list[Any]], Any]) -> dict[str, Any]
     """
     return {
         "num_workers": workers,
-        "worker_init_fn": start_worker,
-        "generator": no_seed(),
+        "worker_init_fn": _start_worker,
+        "generator": _no_seed(),
         "collate_fn": partial(_collate_explained, collate),
         "prefetch_factor": 4 if workers else None,
         # A forked child inherits the locks of OpenCV's and OpenMP's thread pools in whatever state they are, and hangs.
@@ -45,7 +45,7 @@ def loading(workers: int, collate: Callable[[list[Any]], Any]) -> dict[str, Any]
     }
 
 
-def start_worker(number: int) -> None:
+def _start_worker(number: int) -> None:
     """For ``worker_init_fn``: the training alone decides what a signal means.
 
     Ctrl-C reaches every process of the terminal, and schedulers send SIGTERM to every process of a job. A loader that
@@ -80,7 +80,7 @@ def _sigterm_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def no_seed() -> torch.Generator:
+def _no_seed() -> torch.Generator:
     """For ``generator``: a loader draws a number for its processes, which use none, from the global generator.
 
     The generator's state is part of a checkpoint: without this, resuming would change it.

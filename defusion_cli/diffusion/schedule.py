@@ -7,11 +7,15 @@ noise is then the least-squares estimate of the damage; more steps draw one like
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 TRAIN_TIMESTEPS = 1000
+LAST_TIMESTEP = TRAIN_TIMESTEPS - 1
+"""T, at which y_t is pure noise."""
 
 
 def make_scheduler() -> DDIMScheduler:
@@ -36,11 +40,12 @@ def diffuse(scheduler: DDIMScheduler, y0: Tensor, noise: Tensor, timestep: Tenso
     return alpha_bar.sqrt() * y0 + (1 - alpha_bar).clamp(min=0).sqrt() * noise
 
 
-def restoring_steps(steps: int) -> list[int]:
+@cache
+def restoring_steps(steps: int) -> tuple[int, ...]:
     """The time steps at which the network is asked when it restores in so many steps, from T downwards."""
     scheduler = make_scheduler()
     scheduler.set_timesteps(steps)
-    return [int(t) for t in scheduler.timesteps]
+    return tuple(int(t) for t in scheduler.timesteps)
 
 
 def reverse(scheduler: DDIMScheduler, y_t: Tensor, y0: Tensor, now: Tensor, then: Tensor) -> Tensor:

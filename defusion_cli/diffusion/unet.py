@@ -19,11 +19,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
-from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS
+from defusion_cli.diffusion.schedule import LAST_TIMESTEP
 from defusion_cli.grain import GRAIN_FEATURES, extended, read_grain
 from defusion_cli.thumbnail import look_at_cells
 
-_LAST = TRAIN_TIMESTEPS - 1
 _THUMBNAIL_WIDTHS = (24, 48, 96)
 _COARSE_WIDTHS, _COARSE_STRIDE, _COARSE_HIDDEN = (48, 96, 96), 4, 128
 
@@ -142,7 +141,7 @@ class LateCondition(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, condition: Tensor, timestep: Tensor) -> Tensor:
-        later = (timestep.expand(len(condition)) < _LAST).to(condition.dtype)[:, None]
+        later = (timestep < LAST_TIMESTEP).to(condition.dtype)[:, None]
         return later * self.out(F.silu(self.look(F.silu(condition))))
 
 
@@ -376,20 +375,20 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         if self.coarse_in is not None:
             nn.init.zeros_(self.coarse_in.weight)
 
-    def _look(self, tokens: Tensor, cells: Tensor, grain: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """What both say (N×2·E), what the grain says (N×E), and thumbnail features (N×64×D): the same at every t."""
+    def _condition(
+        self, timestep: Tensor | int, tokens: Tensor, cells: Tensor, grain: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The FiLM condition N×E at N time steps (or one), and thumbnail features N×64×D."""
         seen = self.thumbnail(cells[:, : cells.shape[1] // 3])
         summary = torch.cat([self.shown_norm(self.instruction(tokens)), self.seen_norm(seen.mean(1))], dim=1)
-        told = self.grain_encoder(grain) if self.grain_encoder is not None and grain is not None else None
-        return summary, told, seen
-
-    def _condition(self, timestep: Tensor | int, summary: Tensor, told: Tensor | None) -> Tensor:
-        """The FiLM condition N×E at N time steps (or one), without what `late_condition` adds."""
         steps = torch.as_tensor(timestep, device=summary.device).expand(len(summary))
-        time = self.time(_sinusoid(steps, 64).to(summary.dtype))
-        known = self.condition[0](torch.cat([time, summary], dim=1))
-        condition: Tensor = self.condition[1:](known if told is None else known + told)
-        return condition
+        known = self.condition[0](torch.cat([self.time(_sinusoid(steps, 64).to(summary.dtype)), summary], dim=1))
+        if self.grain_encoder is not None and grain is not None:
+            known = known + self.grain_encoder(grain)
+        condition = self.condition[1:](known)
+        if self.late_condition is not None:
+            condition = condition + self.late_condition(condition, steps)
+        return condition, seen
 
     def calibrate(self, tokens: Tensor) -> None:
         """Before training: learn the spread of instructions from the tokens of many of them, N×K×D."""
@@ -463,10 +462,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         grain = given.get("grain")
         if grain is None and (self.grain_encoder or self.coarse_branch):
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
-        summary, told_grain, seen = self._look(encoder_hidden_states, cells, grain)
-        condition = self._condition(timestep, summary, told_grain)
-        if self.late_condition is not None:
-            condition = condition + self.late_condition(condition, timestep)
+        condition, seen = self._condition(timestep, encoder_hidden_states, cells, grain)
         tokens = torch.cat([encoder_hidden_states + self.token_position, seen], dim=1)
         height, width = sample.shape[2:]
         multiple, coarse, told = 2 ** len(self.down), None, None

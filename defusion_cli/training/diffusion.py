@@ -29,6 +29,7 @@ from defusion_cli.data.workers import deaths_explained
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.pipeline import DefusionPipeline, half_precision
 from defusion_cli.diffusion.schedule import (
+    LAST_TIMESTEP,
     TRAIN_TIMESTEPS,
     diffuse,
     make_scheduler,
@@ -70,7 +71,6 @@ usual is 0.2."""
 _NEEDLESS = 2.5
 """For `balanced`, whose gradients are longer: weight of what is taken away where nothing must."""
 
-_LAST = TRAIN_TIMESTEPS - 1
 _MOST_SKIPPED = 20
 _WILD, _NORM_MEMORY, _SETTLED = 20.0, 0.98, 100
 """A gradient so many times longer than usual is not followed, once so many have been seen."""
@@ -265,7 +265,7 @@ class DiffusionTraining:
             if len(path) > 1:
                 y_t[crop] = noise[crop]
         for stop in range(max(map(len, paths)) - 1):
-            here = torch.tensor([n for n, path in enumerate(paths) if stop < len(path) - 1], device=y_t.device)
+            here = [n for n, path in enumerate(paths) if stop < len(path) - 1]
             now, then = (torch.tensor([paths[n][stop + k] for n in here], device=y_t.device) for k in (0, 1))
             some = _Given(*(part[here] for part in given))
             y0 = self.config.damage_scale * self._predict(self.model, y_t[here], now, some)[0]
@@ -273,7 +273,7 @@ class DiffusionTraining:
 
     def _perceptual_loss(self, lq: Tensor, estimate: Tensor, y0: Tensor, timestep: Tensor) -> Tensor:
         """Weighted mean over N crops, in [−1, 1], of the distance between restored and true one; none at t = T."""
-        later = timestep < _LAST
+        later = timestep < LAST_TIMESTEP
         if self.perceptual is None or not later.any():
             return torch.zeros((), device=lq.device)
         restored, true = ((lq[later] - damage[later]) / 2 + 0.5 for damage in (estimate, y0))
@@ -290,12 +290,13 @@ class DiffusionTraining:
             estimate = model.coarse_estimate(tokens, view, batch.grain[views].to(device))
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
-    def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, list[list[int]]]:
+    def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, list[Sequence[int]]]:
         """ε and t of the crops of some views, each view by its own generator.
 
         Before t there are the time steps on the way to it from T, if y_t is to be the network's own.
         """
-        config, noise, paths = self.config, [], []
+        config, noise = self.config, []
+        paths: list[Sequence[int]] = []
         pure_noise_share = 0.0 if config.learns == "late" else config.pure_noise_share
         for number in numbers:
             generator = torch.Generator().manual_seed(_mix(config.seed, self.step, number))
@@ -306,11 +307,11 @@ class DiffusionTraining:
             own = torch.rand(k, generator=generator) < config.own_share
             for crop in range(k):
                 if pure[crop]:
-                    paths.append([_LAST])
+                    paths.append([LAST_TIMESTEP])
                 elif not own[crop]:
                     paths.append([int(t[crop])])
                 elif config.own_steps == 1:
-                    paths.append([_LAST, int(t[crop])])
+                    paths.append([LAST_TIMESTEP, int(t[crop])])
                 else:
                     steps = int(torch.randint(2, config.own_steps + 2, (), generator=generator))
                     taken = int(torch.randint(1, steps, (), generator=generator))
