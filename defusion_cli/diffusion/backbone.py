@@ -12,7 +12,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from defusion_cli.diffusion.unet import DegradationUNet
+from defusion_cli.diffusion.unet import DegradationUNet, ResidualBlock
 from defusion_cli.errors import DataError, UsageError
 
 IN_CHANNELS, OUT_CHANNELS = 6, 3
@@ -67,7 +67,9 @@ def init_from(model: nn.Module, folder: Path) -> InitReport:
 
     Tensors of equal name and shape are loaded. Of those that differ in the number of input or output channels
     only (``conv_in`` of a U-Net with three or six input channels, ``conv_out`` that also predicts variances, keys
-    and values for another text encoder), the common part is taken over. Everything else keeps its fresh values.
+    and values for another text encoder), the common part is taken over. Everything else keeps its fresh values; but a
+    residual block of ours that the weights do not know begins by doing nothing, so that a finished model can be made
+    deeper (``--set backbone_options.blocks=4,3,2,1``) and go on from what it is.
 
     Raises
     ------
@@ -98,6 +100,9 @@ def init_from(model: nn.Module, folder: Path) -> InitReport:
             report.adapted.append(name)
         else:
             report.fresh.append(name)
+    for name, part in model.named_modules():
+        if isinstance(part, ResidualBlock) and f"{name}.conv2.weight" in report.fresh:
+            nn.init.zeros_(part.conv2.weight)
     report.unused = sorted(given)
     if not report.loaded:
         raise DataError(

@@ -216,9 +216,10 @@ class CoarseBranch(nn.Module):
     prior", CVPR 2009), of which the mean says nothing.
     """
 
-    def __init__(self, channels: int, condition: int, widths: tuple[int, ...] = _COARSE_WIDTHS) -> None:
+    def __init__(self, channels: int, condition: int, token_dim: int, widths: tuple[int, ...] = _COARSE_WIDTHS) -> None:
         super().__init__()
         self.channels = channels
+        self.condition = CoarseCondition(token_dim, channels, condition)
         self.conv_in = nn.Conv2d(3 * channels, widths[0], _COARSE_STRIDE, stride=_COARSE_STRIDE)
         self.down = nn.ModuleList(ResidualBlock(w, condition) for w in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
@@ -231,16 +232,19 @@ class CoarseBranch(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
-    def forward(self, cells: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, cells: Tensor, asked: Tensor, grain: Tensor) -> Tensor:
         """The grid of maps, N×C(C+1)×16×16: M row by row, then b.
 
         Parameters
         ----------
         cells
             Mean, darkest and brightest value of each channel in each cell of the whole photographs, N×3C×64×64.
-        condition
-            FiLM condition, N×E.
+        asked
+            What the instructions say, `InstructionSummary.standardised`, N×2·D.
+        grain
+            `read_grain` of the whole photographs, N×F.
         """
+        condition = self.condition(asked, cells, grain)
         features = _down_and_up(self, self.conv_in(cells), condition, lambda x: self.middle(x, condition))
         grid: Tensor = self.conv_out(features)
         return grid
@@ -345,8 +349,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.middle = ResidualBlock(widths[-1], e)
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.up = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True))
-        self.coarse_branch = CoarseBranch(out_channels, e) if coarse else None
-        self.coarse_condition = CoarseCondition(cross_attention_dim, out_channels, e) if coarse else None
+        self.coarse_branch = CoarseBranch(out_channels, e, cross_attention_dim) if coarse else None
         self.coarse_in = nn.Conv2d(4 * out_channels, widths[0], 3, padding=1, bias=False) if coarse else None
         self.output_heads = output_heads
         self.conv_out = nn.Conv2d(widths[0], 4 * out_channels * output_heads, 3, padding=1)
@@ -399,13 +402,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         if self.coarse_branch is None:
             raise ValueError("this backbone has no coarse branch")
         cells = look_at_cells(thumbnail)
-        return self.coarse_branch.on_cells(self._coarse_grid(self.coarse_branch, tokens, cells, grain), cells)
-
-    def _coarse_grid(self, branch: CoarseBranch, tokens: Tensor, cells: Tensor, grain: Tensor) -> Tensor:
-        """What the branch says; the same at every step, for so is what veils a photograph."""
-        assert self.coarse_condition is not None
-        grid: Tensor = branch(cells, self.coarse_condition(self.instruction.standardised(tokens), cells, grain))
-        return grid
+        grid = self.coarse_branch(cells, self.instruction.standardised(tokens), grain)
+        return self.coarse_branch.on_cells(grid, cells)
 
     def _output(self, x: Tensor, condition: Tensor) -> Tensor:
         """Features at half the resolution to y₀ at the full one."""
@@ -469,7 +467,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         extra: tuple[Tensor, ...] = ()
         if self.coarse_branch is not None and self.coarse_in is not None and grain is not None:
             rest, lq = sample.split([sample.shape[1] - self.coarse_branch.channels, self.coarse_branch.channels], dim=1)
-            grid = self._coarse_grid(self.coarse_branch, encoder_hidden_states, cells, grain)
+            # The same at every step, for so is what veils a photograph.
+            grid = self.coarse_branch(cells, self.instruction.standardised(encoder_hidden_states), grain)
             if self.training:
                 extra = (self.coarse_branch.on_cells(grid, cells),)
             coarse = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)

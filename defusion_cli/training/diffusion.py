@@ -377,7 +377,7 @@ def _learns(name: str, learner: str) -> bool:
     """Whether a parameter is among those that learn in a training of everything together."""
     if learner == "late":
         return name.startswith("late_condition.")
-    return learner == "all" or not name.startswith(("coarse_branch.", "coarse_condition."))
+    return learner == "all" or not name.startswith("coarse_branch.")
 
 
 def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, diffuse, m
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.schedule import precondition
 from defusion_cli.errors import DataError, UsageError
+from defusion_cli.grain import read_grain
 from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
 
@@ -113,7 +114,7 @@ def test_the_coarse_branch_gives_a_tile_its_part_of_the_whole():
     assert not unet(torch.cat([lq, lq], 1), time, tokens, seen).sample.any()  # still the identity at first
     branch = unet.coarse_branch
     torch.nn.init.normal_(branch.conv_out.weight)
-    grid = branch(look_at_cells(thumbnail), torch.randn(1, 16))
+    grid = branch(look_at_cells(thumbnail), torch.randn(1, 64), read_grain(lq))
     whole = branch.apply_maps(grid, lq, torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
     box = torch.tensor([[14 / 56, 8 / 40, 42 / 56, 1.0]])
     tile = branch.apply_maps(grid, lq[..., 8:, 14:42], box)
@@ -148,7 +149,7 @@ def test_only_the_whole_photograph_teaches_the_coarse_branch():
     lq, tokens, time = torch.rand(2, 3, 32, 32), torch.randn(2, 9, 32), torch.tensor([999])
     y0, coarse = unet(torch.cat([lq, lq], 1), time, tokens, return_dict=False)
     assert coarse.shape == (2, 3, 64, 64)
-    of_branch = [*unet.coarse_branch.parameters(), *unet.coarse_condition.parameters()]
+    of_branch = list(unet.coarse_branch.parameters())
     y0.square().sum().backward(retain_graph=True)
     assert all(p.grad is None for p in of_branch) and unet.conv_in.weight.grad.any()
     unet.zero_grad()
@@ -163,7 +164,8 @@ def test_the_coarse_map_is_affine_in_the_colours():
     torch.manual_seed(0)
     branch = DegradationUNet(**SMALL, coarse=True).coarse_branch
     torch.nn.init.normal_(branch.conv_out.weight)
-    grid, box = branch(torch.rand(1, 9, 64, 64), torch.randn(1, 16)), torch.tensor([[0.2, 0.2, 0.7, 0.9]])
+    grid = branch(torch.rand(1, 9, 64, 64), torch.randn(1, 64), read_grain(torch.rand(1, 3, 48, 48)))
+    box = torch.tensor([[0.2, 0.2, 0.7, 0.9]])
     dark, light = torch.zeros(1, 3, 24, 24), torch.rand(1, 3, 24, 24)
     at = [branch.apply_maps(grid, x, box) for x in (dark, light, (dark + light) / 2)]
     assert torch.allclose(at[2], (at[0] + at[1]) / 2, atol=1e-4)
@@ -246,6 +248,21 @@ def test_a_foreign_unet_moves_in(tmp_path):
     assert len(report.loaded) > 50 and not report.fresh and not report.unused
     assert torch.equal(model.conv_out.weight, foreign.conv_out.weight[:3])
     assert "re-initialised" in str(report)
+
+
+def test_a_finished_model_is_made_deeper_and_goes_on_from_what_it_is(tmp_path):
+    torch.manual_seed(0)
+    model = make_backbone("small", SMALL)
+    for weights in model.parameters():
+        torch.nn.init.normal_(weights, std=0.1)
+    model.save_pretrained(tmp_path / "unet")
+    deeper = make_backbone("small", SMALL | {"blocks": (2, 1)})
+    report = init_from(deeper, tmp_path)
+    assert {name.rsplit(".", 2)[0] for name in report.fresh} == {"down.0.1", "up.0.1"}
+    sample, tokens = torch.randn(1, 6, 16, 24), torch.randn(1, 4, 32)
+    with torch.no_grad():
+        before, after = (net.eval()(sample, torch.tensor([999]), tokens).sample for net in (model, deeper))
+    assert before.std() > 0.1 and torch.equal(before, after)
 
 
 def test_weights_that_cannot_move_in_are_explained(tmp_path):

@@ -186,7 +186,7 @@ def test_the_coarse_branch_learns_alone_at_first(tmp_path, photos, tokenizer):
     config = replace(TINY, backbone_options=options, coarse_steps=2, coarse_views=4, steps=10)
     changed = three_steps(DiffusionTraining(config, run, ALONE), run)
     assert changed[0] | changed[1]
-    assert {name.split(".")[0] for name in changed[0] | changed[1]} == {"coarse_branch", "coarse_condition"}
+    assert {name.split(".")[0] for name in changed[0] | changed[1]} == {"coarse_branch"}
     assert "conv_out.weight" in changed[2]
 
 
@@ -195,10 +195,9 @@ def test_the_trunk_learns_and_the_coarse_branch_stays_what_it_is(tmp_path, photo
     run = make_run(tmp_path, photos, tokenizer)
     config = replace(TINY, backbone_options=options, learns="trunk", coarse_steps=1, coarse_views=4, steps=5)
     alone, *together = three_steps(DiffusionTraining(config, run, ALONE), run)
-    parts = {"coarse_branch", "coarse_condition"}
-    assert {name.split(".")[0] for name in alone} == parts
+    assert {name.split(".")[0] for name in alone} == {"coarse_branch"}
     assert all("conv_out.weight" in names for names in together)
-    assert not parts & {name.split(".")[0] for names in together for name in names}
+    assert "coarse_branch" not in {name.split(".")[0] for names in together for name in names}
 
 
 def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
@@ -207,9 +206,7 @@ def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
     config = replace(TINY, backbone_options=options, coarse_last=2, coarse_views=4, steps=3)
     changed = three_steps(DiffusionTraining(config, run, ALONE), run)
     assert "conv_out.weight" in changed[0]
-    assert [{name.split(".")[0] for name in names} for names in changed[1:]] == [
-        {"coarse_branch", "coarse_condition"}
-    ] * 2
+    assert [{name.split(".")[0] for name in names} for names in changed[1:]] == [{"coarse_branch"}] * 2
 
 
 def test_later_steps_learn_and_one_step_stays_what_it_is(tmp_path, photos, tokenizer):
