@@ -62,6 +62,24 @@ class InitReport:
         return "\n".join(lines)
 
 
+def unet_weights(folder: Path) -> Path:
+    """The safetensors of the U-Net in a folder in diffusers' layout, of a whole pipeline or of the U-Net alone.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    path = folder / "unet" / _WEIGHTS if (folder / "unet").is_dir() else folder / _WEIGHTS
+    if not path.is_file():
+        raise DataError(
+            f"There is no U-Net in {folder}.",
+            accepted=f"a folder in diffusers' layout with {_WEIGHTS}",
+            fix="download the repository's unet/ folder (config.json and the safetensors) and name it here",
+        )
+    return path
+
+
 def init_from(model: nn.Module, folder: Path) -> InitReport:
     """Start `model` from any local diffusers U-Net of the same family.
 
@@ -76,13 +94,7 @@ def init_from(model: nn.Module, folder: Path) -> InitReport:
     DataError
         If there are no safetensors in `folder`, or nothing in them fits.
     """
-    path = folder / "unet" / _WEIGHTS if (folder / "unet").is_dir() else folder / _WEIGHTS
-    if not path.is_file():
-        raise DataError(
-            f"There is no U-Net in {folder}.",
-            accepted=f"a folder in diffusers' layout with {_WEIGHTS}",
-            fix="download the repository's unet/ folder (config.json and the safetensors) and name it here",
-        )
+    path = unet_weights(folder)
     try:
         given = load_file(path)
     except Exception as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from defusion_cli.data.mixture import parse_sources
+from defusion_cli.diffusion.backbone import unet_weights
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import list_images
 from defusion_cli.plugins import Registry, installed_plugins
@@ -103,6 +104,8 @@ def diffusion_setup(
             fix="--tokenizer FOLDER, or defusion train-tokenizer first",
         )
     start = DEFAULT_MODEL if str(init_from) == "default" else init_from
+    if start is not None:
+        unet_weights(start)  # here, before processes are started that would each complain
     run = DiffusionRun(out, sources, ids, registry, load_tokenizer(folder), photos, start)
     return config, run
 

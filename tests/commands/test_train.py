@@ -58,6 +58,7 @@ def test_a_run_can_start_from_the_default_model(folder):
     [
         (["--tokenizer", "tokenizer"], 2, "nothing to train on"),
         (["--data", "nowhere", "--tokenizer", "tokenizer"], 3, "does not exist"),
+        (["--data", "photos", "--init-from", "nowhere", "--gpus", "2"], 3, "no U-Net in nowhere"),
         (["--data", "photos", "--tokenizer", "nowhere"], 3, "no tokenizer"),
         (["--data", "photos", "--tokenizer", "tokenizer", "--plugin", "rian"], 2, "rain"),
         (["--data", "photos", "--tokenizer", "tokenizer", "--preset", "papr"], 2, "no such preset"),
