@@ -125,8 +125,8 @@ def restore(
     else:
         pair = [_pixels(one) for one in example or ()]
         instruction = Instruction.undivided(instructor.example(*pair) if pair else instructor.blind())
-    for tokens, n in plan_passes(instructor.pipeline, ArrayPhoto(picture), instruction, reduction):
-        picture = restore_pixels(instructor.pipeline, picture, tokens, steps, seed, tile, reduction=n)
+    for tokens, n, sparse in plan_passes(instructor.pipeline, ArrayPhoto(picture), instruction, reduction):
+        picture = restore_pixels(instructor.pipeline, picture, tokens, steps, seed, tile, reduction=n, sparse=sparse)
     return picture
 
 

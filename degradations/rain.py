@@ -68,6 +68,7 @@ class Rain(Degradation[RainParams]):
     version = "2"
     summary = "Rain streaks at several depths, with the mist of heavy rain."
     position = Position.PRECIPITATION
+    sparse = True
     Params = RainParams
     uses_depth = True
 

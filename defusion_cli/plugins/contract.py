@@ -87,6 +87,9 @@ class Degradation(ABC, Generic[P]):
     """Frozen dataclass whose fields are made with `defusion_cli.plugins.param`."""
     uses_depth: ClassVar[bool] = False
     """True if `apply` looks at ``scene.depth``; the host then supplies one, estimated when none is known."""
+    sparse: ClassVar[bool] = False
+    """True if it leaves most pixels as they are, as rain does between streaks. `restore` then takes an estimate below
+    2/255 for none, so that these pixels keep their very values."""
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> P:

@@ -27,10 +27,13 @@ class Part(NamedTuple):
         Of this part alone.
     fixed
         Its sizes are those of the pixels of the file, always.
+    sparse
+        It mostly leaves pixels as they are (`Degradation.sparse`).
     """
 
     tokens: Tensor
     fixed: bool = False
+    sparse: bool = False
 
 
 class Instruction(NamedTuple):
@@ -38,6 +41,7 @@ class Instruction(NamedTuple):
 
     tokens: Tensor
     parts: tuple[Part, ...]
+    sparse: bool = False
 
     @classmethod
     def undivided(cls, tokens: Tensor) -> Instruction:
@@ -82,9 +86,12 @@ class Instructor:
         pixel = [plugin_id for plugin_id in ids if positions[plugin_id] >= Position.SENSOR]
         scene = [plugin_id for plugin_id in ids if positions[plugin_id] < Position.SENSOR]
         fixed = Position.FILE in positions.values()
-        parts = [Part(self.named(pixel), fixed)] if pixel else []
-        parts += [Part(self.named(scene))] if scene else []
-        return Instruction(self.named(ids), tuple(parts))
+        parts = [Part(self.named(pixel), fixed, self._are_sparse(pixel))] if pixel else []
+        parts += [Part(self.named(scene), sparse=self._are_sparse(scene))] if scene else []
+        return Instruction(self.named(ids), tuple(parts), self._are_sparse(ids))
+
+    def _are_sparse(self, ids: Sequence[str]) -> bool:
+        return all(self._plugins[plugin_id].sparse for plugin_id in ids)
 
     def example(self, before: Pixels, after: Pixels) -> Tensor:
         """Tokens, 1×196×256, of the difference between a damaged picture and the same picture without damage."""

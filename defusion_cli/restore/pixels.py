@@ -24,6 +24,10 @@ _GLANCE_PX = 2048
 """The thumbnail of a picture is made from a copy that is about this long."""
 
 
+_FAINT, _CLEAR = np.float32(2 / 255), np.float32(8 / 255)
+"""Sparse damage below the first is taken for none; from the second on it counts in full."""
+
+
 class ArrayPhoto:
     """Pixels in memory, H×W×3 sRGB in [0, 1], as a `Photo`."""
 
@@ -68,6 +72,7 @@ def restore_pixels(
     tile: int | None = None,
     on_progress: Callable[[float], None] | None = None,
     reduction: int = 1,
+    sparse: bool = False,
 ) -> Pixels:
     """The photograph without the damage that the instruction shows.
 
@@ -87,6 +92,8 @@ def restore_pixels(
         Called with the finished share of the work, in (0, 1].
     reduction
         The whole number by which the picture is reduced for the network (`defusion_cli.restore.reduction`).
+    sparse
+        Whether the damage leaves most pixels as they are (`Degradation.sparse`); what is faint is then left alone.
 
     Returns
     -------
@@ -95,7 +102,7 @@ def restore_pixels(
     """
     restored: Pixels = np.empty(pixels.shape, np.float32)
     look = Estimator(pipeline, ArrayPhoto(pixels), tokens, steps, seed)
-    for rows, damage in _damage(look, reduction, tile, on_progress):
+    for rows, damage in _damage(look, reduction, tile, on_progress, sparse):
         restored[rows] = np.clip(pixels[rows] - damage, 0.0, 1.0)
     return restored
 
@@ -109,6 +116,7 @@ def restore_canvas(
     tile: int | None = None,
     on_progress: Callable[[float], None] | None = None,
     reduction: int = 1,
+    sparse: bool = False,
 ) -> None:
     """As `restore_pixels`, in place, row by row, for pictures of any size and colour space.
 
@@ -116,7 +124,7 @@ def restore_canvas(
     """
     photo = AsSrgb(canvas)
     look = Estimator(pipeline, photo, tokens, steps, seed)
-    for rows, damage in _damage(look, reduction, tile, on_progress):
+    for rows, damage in _damage(look, reduction, tile, on_progress, sparse):
         for band in row_bands(rows.stop - rows.start, canvas.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
             pixels, alpha = canvas.pixels(window), canvas.alpha(window)
@@ -207,15 +215,27 @@ class Estimator:
 
 
 def _damage(
-    look: Estimator, reduction: int, tile: int | None, on_progress: Callable[[float], None] | None
+    look: Estimator, reduction: int, tile: int | None, on_progress: Callable[[float], None] | None, sparse: bool
 ) -> Iterator[tuple[slice, Pixels]]:
     """Finished rows from top to bottom, with their estimated damage h×W×3.
 
     What was handed out is not read again, so that it may be replaced.
     """
-    if reduction == 1:
-        return _damage_in_tiles(look, tile, on_progress)
-    return enlarge(look.photo, reduction, _damage_in_tiles(look.at(reduction), tile, on_progress))
+    bands = _damage_in_tiles(look.at(reduction), tile, on_progress)
+    if reduction > 1:
+        bands = enlarge(look.photo, reduction, bands)
+    return ((rows, without_faint(damage)) for rows, damage in bands) if sparse else bands
+
+
+def without_faint(damage: Pixels) -> Pixels:
+    """Damage of sparse kinds, h×W×3, without what is too faint to tell from none.
+
+    Where there may be a faint streak or none, the least-squares estimate is a little of it, everywhere. From 2 to 8 of
+    255 it is let in by and by. (docs/decisions.md has what this gives.)
+    """
+    strength = np.abs(damage).max(axis=2, keepdims=True)
+    clear: Pixels = damage * np.clip((strength - _FAINT) / (_CLEAR - _FAINT), 0, 1)
+    return clear
 
 
 def _damage_in_tiles(

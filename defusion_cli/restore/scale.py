@@ -42,10 +42,21 @@ _AS_STRONG = 0.9
 
 
 class Pass(NamedTuple):
-    """One way through the photograph: what is removed, and the whole number by which it is reduced for that."""
+    """One way through the photograph.
+
+    Attributes
+    ----------
+    tokens
+        What is removed.
+    reduction
+        The whole number by which the photograph is reduced for that.
+    sparse
+        Whether what is removed leaves most pixels as they are (`Degradation.sparse`).
+    """
 
     tokens: Tensor
     reduction: int
+    sparse: bool = False
 
 
 def plan_passes(
@@ -68,14 +79,14 @@ def plan_passes(
     if reduction is None and len(reductions) == 1:
         reduction = 1
     if reduction is not None:
-        return [Pass(instruction.tokens, reduction)]
+        return [Pass(instruction.tokens, reduction, instruction.sparse)]
     side = min(tile or _SPOT_PX, _SPOT_PX)
     look = Estimator(pipeline, photo, instruction.tokens)
     parts = []
-    for tokens, fixed in instruction.parts:
-        parts.append(Pass(tokens, 1 if fixed else find_reduction(look.told(tokens), reductions, side)))
+    for tokens, fixed, sparse in instruction.parts:
+        parts.append(Pass(tokens, 1 if fixed else find_reduction(look.told(tokens), reductions, side), sparse))
     if len({part.reduction for part in parts}) == 1:
-        return [Pass(instruction.tokens, parts[0].reduction)]
+        return [Pass(instruction.tokens, parts[0].reduction, instruction.sparse)]
     return parts
 
 

@@ -53,7 +53,10 @@ class Comparison:
 
     def restore(self, lq: Pixels, ids: tuple[str, ...]) -> Pixels:
         """`lq` without `ids`."""
-        return as_file(restore_pixels(self.pipeline, lq, self.shown.named(ids))) if ids else lq
+        if not ids:
+            return lq
+        told = self.shown.by_parts(ids)
+        return as_file(restore_pixels(self.pipeline, lq, told.tokens, sparse=told.sparse))
 
 
 def measure(photos: list[Path], comparison: Comparison) -> dict[str, list[dict[str, Any]]]:

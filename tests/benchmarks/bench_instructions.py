@@ -22,7 +22,7 @@ from torch import Tensor
 
 from defusion_cli.images import Pixels, list_images, read_pixels, to_uint8
 from defusion_cli.plugins import Recipe, apply_recipe, draw_recipe, installed_plugins, physical_order
-from defusion_cli.restore.instruction import Instructor
+from defusion_cli.restore.instruction import Instruction, Instructor
 from defusion_cli.restore.model import load_pipeline
 from defusion_cli.restore.pixels import restore_pixels
 from defusion_cli.training.validation import psnr
@@ -49,8 +49,8 @@ class Bench:
 
     def restore(self, lq: Pixels, shown: tuple[str, ...] | Tensor) -> Pixels:
         """By names or by tokens, as an 8-bit file has it."""
-        tokens = shown if isinstance(shown, Tensor) else self.shown.named(shown)
-        return as_file(restore_pixels(self.pipeline, lq, tokens))
+        told = Instruction.undivided(shown) if isinstance(shown, Tensor) else self.shown.by_parts(shown)
+        return as_file(restore_pixels(self.pipeline, lq, told.tokens, sparse=told.sparse))
 
 
 def as_file(pixels: Pixels) -> Pixels:

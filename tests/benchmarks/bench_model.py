@@ -65,8 +65,10 @@ def measure(photos: list[Path], model: str, steps: int, sheet: Path | None) -> d
         before, after, wrong = [], [], []
         for number, clean in enumerate(cleans):
             lq = damage(clean, plugin_id, number, plugins)
-            restored = restore_pixels(pipeline, lq, shown.named([plugin_id]), steps)
-            misled = restore_pixels(pipeline, lq, shown.named([others[number % len(others)]]), steps)
+            restored, misled = (
+                restore_pixels(pipeline, lq, told.tokens, steps, sparse=told.sparse)
+                for told in map(shown.by_parts, ([plugin_id], [others[number % len(others)]]))
+            )
             before.append(psnr(lq, clean))
             after.append(psnr(restored, clean))
             wrong.append(psnr(misled, clean))

@@ -57,6 +57,8 @@ def test_what_belongs_to_the_pixels_comes_first_and_by_itself(pipeline: Defusion
     assert torch.equal(both.parts[0].tokens, instructor.named(["noise"]))
     assert torch.equal(both.parts[1].tokens, instructor.named(["rain", "haze"]))
     assert [part.fixed for part in instructor.by_parts(["jpeg", "noise", "snow"]).parts] == [True, False]
+    assert not both.sparse and [part.sparse for part in instructor.by_parts(["noise", "rain"]).parts] == [False, True]
+    assert instructor.by_parts(["rain"]).sparse
     assert len(instructor.by_parts(["rain", "haze"]).parts) == len(instructor.by_parts(["jpeg"]).parts) == 1
 
 
