@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from defusion_cli.diffusion.schedule import precondition
 from defusion_cli.grain import read_grain
-from defusion_cli.ground.instruction import named_residual
+from defusion_cli.ground.instruction import named_residuals
 from defusion_cli.plugins import installed_plugins, physical_order
+from defusion_cli.plugins.compose import Plugins
 from defusion_cli.thumbnail import THUMBNAIL_PX
 
 _EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "default"
@@ -87,6 +88,17 @@ class DefusionPipeline(DiffusionPipeline):
             residual = torch.from_numpy(np.ascontiguousarray(residual.transpose(2, 0, 1)))[None]
         tokenizer: Any = self.tokenizer
         return tokenizer.embed(tokenizer.encode_tokens(residual.to(self.device, tokenizer.dtype)))
+
+    def encode_names(self, ids: Sequence[str], plugins: Plugins, grounds: int | None = None) -> Tensor:
+        """Tokens (1×(196·grounds)×256) that stand for the names of degradations, which may come in any order.
+
+        Parameters
+        ----------
+        grounds
+            As for `defusion_cli.ground.named_residuals`.
+        """
+        residuals = named_residuals(physical_order(sorted(set(ids)), plugins), plugins, grounds)
+        return torch.cat([self.encode_instruction(residual) for residual in residuals], dim=1)
 
     @torch.no_grad()
     def damage(
@@ -214,9 +226,7 @@ class DefusionPipeline(DiffusionPipeline):
             return instruction
         if isinstance(instruction, (Tensor, np.ndarray)):
             return self.encode_instruction(instruction)
-        ids = [instruction] if isinstance(instruction, str) else sorted(set(instruction))
-        plugins = installed_plugins()
-        return self.encode_instruction(named_residual(physical_order(ids, plugins), plugins))
+        return self.encode_names([instruction] if isinstance(instruction, str) else instruction, installed_plugins())
 
 
 def use_bfloat16(device_type: str) -> bool:

@@ -25,7 +25,6 @@ from defusion_cli.diffusion import DefusionPipeline, make_thumbnail
 from defusion_cli.errors import DefusionError, UsageError
 from defusion_cli.files import write_atomically
 from defusion_cli.grain import describe_grain, grain_crops
-from defusion_cli.ground.instruction import named_residual
 from defusion_cli.plugins import Degradation
 
 MULTIPLE_PX = 16
@@ -171,8 +170,7 @@ def _inputs(
 
 def _tokens(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[Any]]) -> bytes:
     tokens: dict[str, NDArray[np.float32]] = {
-        plugin_id: pipeline.encode_instruction(named_residual([plugin_id], plugins)).float().cpu().numpy()
-        for plugin_id in sorted(plugins)
+        plugin_id: pipeline.encode_names([plugin_id], plugins).float().cpu().numpy() for plugin_id in sorted(plugins)
     }
     buffer = io.BytesIO()
     np.savez(buffer, **tokens)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from defusion_cli.ground.instruction import (
     decode_residual,
     draw_instruction,
     encode_residual,
-    named_residual,
+    named_residuals,
 )
 from defusion_cli.ground.natural import natural_pool
 from defusion_cli.plugins.contract import Image
@@ -41,7 +41,7 @@ __all__ = [
     "draw_ground",
     "draw_instruction",
     "encode_residual",
-    "named_residual",
+    "named_residuals",
     "natural_pool",
     "write_ground",
     "write_sheet",

@@ -20,6 +20,8 @@ NAMED_SEVERITY = 0.6
 
 _LEAST_SEVERITY = 0.5
 
+_GROUNDS_OF_SEVERAL = 12
+
 
 def draw_instruction(
     ids: Sequence[str],
@@ -64,18 +66,29 @@ def draw_instruction(
     return ground, degraded, degraded - ground, recipe
 
 
-def named_residual(ids: Sequence[str], plugins: Mapping[str, Degradation[Any]], number: int = 0) -> NDArray[np.float32]:
-    """The instruction that stands for the name of a degradation, or of several: always the same, 224×224×3 in [−1, 1].
+def named_residuals(
+    ids: Sequence[str], plugins: Mapping[str, Degradation[Any]], grounds: int | None = None
+) -> NDArray[np.float32]:
+    """The instructions that stand for the name of a degradation, or of several: always the same, N×224×224×3.
 
     Parameters
     ----------
     ids
         In the order in which they are applied.
-    number
-        Of the ground that they are shown on.
+    grounds
+        On how many grounds they are shown. None is one for a single degradation, all of whose instructions are much
+        alike, and twelve for several: what lies on top hides the rest here and there, and one such instruction may be
+        taken for something else (docs/decisions.md).
     """
-    rng = np.random.default_rng(number)
-    return draw_instruction(ids, plugins, rng, severity=NAMED_SEVERITY, size=INSTRUCTION_PX)[2]
+    several = len(ids) > 1
+    severity = None if several else NAMED_SEVERITY
+    count = grounds or (_GROUNDS_OF_SEVERAL if several else 1)
+    return np.stack(
+        [
+            draw_instruction(ids, plugins, np.random.default_rng(number), severity=severity, size=INSTRUCTION_PX)[2]
+            for number in range(count)
+        ]
+    )
 
 
 def encode_residual(residual: NDArray[np.float32]) -> Image:

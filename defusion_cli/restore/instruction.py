@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from defusion_cli.canvas import JPEG_BLOCK_PX, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
-from defusion_cli.ground.instruction import INSTRUCTION_PX, named_residual
+from defusion_cli.ground.instruction import INSTRUCTION_PX
 from defusion_cli.plugins import Position
 from defusion_cli.plugins.compose import Plugins, physical_order
 
@@ -59,11 +58,11 @@ class Instructor:
     plugins
         Installed degradations.
     grounds
-        Test charts that a named degradation is shown on; their tokens are put one after another. One is what the
-        model is trained with.
+        Test charts that named degradations are shown on, as for `defusion_cli.ground.named_residuals`; their tokens
+        are put one after another.
     """
 
-    def __init__(self, pipeline: DefusionPipeline, plugins: Plugins, grounds: int = 1) -> None:
+    def __init__(self, pipeline: DefusionPipeline, plugins: Plugins, grounds: int | None = None) -> None:
         self.pipeline, self._plugins, self._grounds = pipeline, plugins, grounds
         self._known: dict[tuple[str, ...], Tensor] = {}
 
@@ -76,8 +75,7 @@ class Instructor:
             self._plugins[plugin_id]
         key = tuple(physical_order(sorted(set(ids)), self._plugins))
         if key not in self._known:
-            shown = [named_residual(key, self._plugins, number) for number in range(self._grounds)]
-            self._known[key] = torch.cat([self.pipeline.encode_instruction(v) for v in shown], dim=1)
+            self._known[key] = self.pipeline.encode_names(key, self._plugins, self._grounds)
         return self._known[key]
 
     def by_parts(self, ids: Sequence[str]) -> Instruction:

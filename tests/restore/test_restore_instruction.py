@@ -8,8 +8,9 @@ import torch
 
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.errors import DataError, UsageError
+from defusion_cli.ground import named_residuals
 from defusion_cli.plugins import installed_plugins
-from defusion_cli.restore.instruction import INSTRUCTION_PX, Instructor, example_residual, named_residual
+from defusion_cli.restore.instruction import INSTRUCTION_PX, Instructor, example_residual
 
 
 def test_named_instructions_repeat_and_differ(pipeline: DefusionPipeline) -> None:
@@ -22,10 +23,13 @@ def test_named_instructions_repeat_and_differ(pipeline: DefusionPipeline) -> Non
     assert not torch.equal(rain, instructor.blind())
 
 
-def test_a_mixture_has_no_order_and_lies_on_one_ground(pipeline: DefusionPipeline) -> None:
+def test_a_mixture_has_no_order_and_is_shown_on_many_grounds(pipeline: DefusionPipeline) -> None:
     instructor = Instructor(pipeline, installed_plugins())
     assert torch.equal(instructor.named(["noise", "rain"]), instructor.named(["rain", "noise", "rain"]))
-    assert instructor.named(["noise", "rain"]).shape == (1, 196, 256)
+    assert instructor.named(["noise", "rain"]).shape == (1, 12 * 196, 256)
+    assert torch.equal(
+        instructor.named(["noise", "rain"]), pipeline.encode_names(["rain", "noise"], installed_plugins())
+    )
 
 
 def test_more_grounds_give_more_tokens(pipeline: DefusionPipeline) -> None:
@@ -33,8 +37,9 @@ def test_more_grounds_give_more_tokens(pipeline: DefusionPipeline) -> None:
 
 
 def test_grounds_with_other_numbers_differ() -> None:
-    a, b = (named_residual(["rain"], installed_plugins(), number) for number in (0, 1))
+    a, b = named_residuals(["rain"], installed_plugins(), 2)
     assert a.shape == (INSTRUCTION_PX, INSTRUCTION_PX, 3) and not np.array_equal(a, b)
+    np.testing.assert_array_equal(named_residuals(["rain"], installed_plugins()), a[None])
 
 
 def test_an_unknown_degradation_suggests(pipeline: DefusionPipeline) -> None:
