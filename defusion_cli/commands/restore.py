@@ -188,7 +188,7 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
     from defusion_cli.restore.light import light_diffusers
 
     with light_diffusers():
-        from defusion_cli.restore.instruction import Instruction, Instructor
+        from defusion_cli.restore.instruction import Instructor, Part
         from defusion_cli.restore.model import choose_device, load_pipeline, load_recogniser
 
         recogniser = load_recogniser(model, choose_device(device)) if ids == [AUTO] else None
@@ -197,7 +197,7 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
     if ids and not recogniser:
         return _Task(pipeline, instructor, instructor.by_parts(ids))
     tokens = instructor.example(*pair) if pair else instructor.blind()
-    return _Task(pipeline, instructor, Instruction.undivided(tokens), recogniser)
+    return _Task(pipeline, instructor, (Part(tokens),), recogniser)
 
 
 def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Ledger | None:
@@ -208,7 +208,8 @@ def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Le
     if jobs[0].target == out:
         return None
     model, task = settings["model"], settings.pop("task")
-    tokens = hashlib.sha256(task.instruction.tokens.cpu().numpy().tobytes()).hexdigest()[:16]
+    shown = b"".join(part.tokens.cpu().numpy().tobytes() for part in task.instruction)
+    tokens = hashlib.sha256(shown).hexdigest()[:16]
     if task.recogniser is not None:
         tokens = f"{AUTO} {fingerprint(model, recogniser=True)}"
     return Ledger(out, settings | {"model": fingerprint(model), "tokens": tokens})

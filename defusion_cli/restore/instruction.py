@@ -18,12 +18,12 @@ from defusion_cli.plugins.compose import Plugins, physical_order
 
 
 class Part(NamedTuple):
-    """What belongs together in an instruction, as its sizes in pixels do.
+    """One kind of damage to remove.
 
     Attributes
     ----------
     tokens
-        Of this part alone.
+        What the model is shown, 1×K×D.
     fixed
         Its sizes are those of the pixels of the file, always.
     sparse
@@ -35,17 +35,8 @@ class Part(NamedTuple):
     sparse: bool = False
 
 
-class Instruction(NamedTuple):
-    """What to remove: all of it, and by parts in the order of removal, what came last first."""
-
-    tokens: Tensor
-    parts: tuple[Part, ...]
-    sparse: bool = False
-
-    @classmethod
-    def undivided(cls, tokens: Tensor) -> Instruction:
-        """Of one part."""
-        return cls(tokens, (Part(tokens),))
+Instruction = tuple[Part, ...]
+"""What to remove, in this order: what came last first."""
 
 
 class Instructor:
@@ -79,17 +70,10 @@ class Instructor:
         return self._known[key]
 
     def by_parts(self, ids: Sequence[str]) -> Instruction:
-        """`named`, and what sensor and file do apart from what happens in front of them, if there is both."""
-        positions = {plugin_id: self._plugins[plugin_id].position for plugin_id in ids}
-        pixel = [plugin_id for plugin_id in ids if positions[plugin_id] >= Position.SENSOR]
-        scene = [plugin_id for plugin_id in ids if positions[plugin_id] < Position.SENSOR]
-        fixed = Position.FILE in positions.values()
-        parts = [Part(self.named(pixel), fixed, self._are_sparse(pixel))] if pixel else []
-        parts += [Part(self.named(scene), sparse=self._are_sparse(scene))] if scene else []
-        return Instruction(self.named(ids), tuple(parts), self._are_sparse(ids))
-
-    def _are_sparse(self, ids: Sequence[str]) -> bool:
-        return all(self._plugins[plugin_id].sparse for plugin_id in ids)
+        """Each degradation by itself: the model removes several better one after another than together."""
+        last_first = reversed(physical_order(sorted(set(ids)), self._plugins))
+        plugins = [self._plugins[plugin_id] for plugin_id in last_first]
+        return tuple(Part(self.named([p.id]), p.position == Position.FILE, p.sparse) for p in plugins)
 
     def example(self, before: Pixels, after: Pixels) -> Tensor:
         """Tokens, 1×196×256, of the difference between a damaged picture and the same picture without damage."""

@@ -8,8 +8,7 @@ the largest size is taken at which the estimated damage varies about as much, wi
 most. (Its mean is left out: a model that does not understand what it sees is soon wrong about the brightness.)
 
 What sensor and file do belongs to the pixels, whatever is in the picture, and is asked about by itself: noise is fine
-unless the file was enlarged; the blocks of JPEG have eight pixels, always. A mixture of both kinds is restored in two
-passes, what came last first.
+unless the file was enlarged; the blocks of JPEG have eight pixels, always.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def plan_passes(
     reduction: int | None = None,
     tile: int | None = None,
 ) -> list[Pass]:
-    """What to remove from `photo` at which size, in this order: one pass, or two for damage of two kinds.
+    """What to remove from `photo` at which size, in this order: one pass for each kind of damage.
 
     Parameters
     ----------
@@ -78,16 +77,15 @@ def plan_passes(
     reductions = candidates(photo.size)
     if reduction is None and len(reductions) == 1:
         reduction = 1
-    if reduction is not None:
-        return [Pass(instruction.tokens, reduction, instruction.sparse)]
     side = min(tile or _SPOT_PX, _SPOT_PX)
-    look = Estimator(pipeline, photo, instruction.tokens)
-    parts = []
-    for tokens, fixed, sparse in instruction.parts:
-        parts.append(Pass(tokens, 1 if fixed else find_reduction(look.told(tokens), reductions, side), sparse))
-    if len({part.reduction for part in parts}) == 1:
-        return [Pass(instruction.tokens, parts[0].reduction, instruction.sparse)]
-    return parts
+    look = None if reduction else Estimator(pipeline, photo, instruction[0].tokens)
+    passes = []
+    for tokens, fixed, sparse in instruction:
+        n = reduction or 1
+        if look and not fixed:
+            n = find_reduction(look.told(tokens), reductions, side)
+        passes.append(Pass(tokens, n, sparse))
+    return passes
 
 
 def candidates(size: tuple[int, int]) -> list[int]:

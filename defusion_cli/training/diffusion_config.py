@@ -265,7 +265,7 @@ _PAPER_UNET: dict[str, object] = {
 }
 
 _DEFAULT = DiffusionConfig(
-    backbone_options={"output_heads": 8, "coarse": True, "grain": True, "late": True, "blocks": (4, 3, 2, 1)},
+    backbone_options={"output_heads": 8, "coarse": True, "grain": True, "late": True, "blocks": (2, 2, 2, 1)},
     steps=8000,
     coarse_steps=1500,
     phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),
@@ -280,13 +280,12 @@ _DEFAULT = DiffusionConfig(
     synthesis=SynthesisConfig(
         view_px=320,
         crops_per_view=2,
-        mixture_share=0.35,
-        subset_share=0.45,
+        mixture_share=0.2,
         absent_share=0.1,
         blind_share=0.05,
         # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
-        emphasis={"noise": 3.0, "jpeg": 2.7, "snow": 2.5, "motion-blur": 1.7, "rain": 1.5, "haze": 1.3}
-        | {"raindrop": 1.2, "underwater": 0.6, "low-light": 0.6},
+        emphasis={"noise": 3.0, "snow": 2.5, "jpeg": 2.5, "motion-blur": 1.7, "haze": 1.3, "rain": 1.3}
+        | {"raindrop": 1.2, "underwater": 0.6, "low-light": 0.5},
     ),
 )
 

@@ -53,10 +53,9 @@ class Comparison:
 
     def restore(self, lq: Pixels, ids: tuple[str, ...]) -> Pixels:
         """`lq` without `ids`."""
-        if not ids:
-            return lq
-        told = self.shown.by_parts(ids)
-        return as_file(restore_pixels(self.pipeline, lq, told.tokens, sparse=told.sparse))
+        for part in self.shown.by_parts(ids):
+            lq = as_file(restore_pixels(self.pipeline, lq, part.tokens, sparse=part.sparse))
+        return lq
 
 
 def measure(photos: list[Path], comparison: Comparison) -> dict[str, list[dict[str, Any]]]:

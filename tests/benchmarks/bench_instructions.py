@@ -22,7 +22,7 @@ from torch import Tensor
 
 from defusion_cli.images import Pixels, list_images, read_pixels, to_uint8
 from defusion_cli.plugins import Recipe, apply_recipe, draw_recipe, installed_plugins, physical_order
-from defusion_cli.restore.instruction import Instruction, Instructor
+from defusion_cli.restore.instruction import Instructor, Part
 from defusion_cli.restore.model import load_pipeline
 from defusion_cli.restore.pixels import restore_pixels
 from defusion_cli.training.validation import psnr
@@ -49,8 +49,9 @@ class Bench:
 
     def restore(self, lq: Pixels, shown: tuple[str, ...] | Tensor) -> Pixels:
         """By names or by tokens, as an 8-bit file has it."""
-        told = Instruction.undivided(shown) if isinstance(shown, Tensor) else self.shown.by_parts(shown)
-        return as_file(restore_pixels(self.pipeline, lq, told.tokens, sparse=told.sparse))
+        for part in (Part(shown),) if isinstance(shown, Tensor) else self.shown.by_parts(shown):
+            lq = as_file(restore_pixels(self.pipeline, lq, part.tokens, sparse=part.sparse))
+        return lq
 
 
 def as_file(pixels: Pixels) -> Pixels:
@@ -123,20 +124,19 @@ def orders(bench: Bench) -> None:
     """The supplement's mixed set: one restoring for all three, or three, the last damage first."""
     print("| order | damaged | shown together | one after another |\n|---|---|---|---|")
     rows: dict[str, list[tuple[float, float, float]]] = {}
+    together = bench.shown.named(THREE)
     for number, photo in enumerate(bench.cleans):
         for recipe in bench.recipe(THREE, number).orders():
             lq = bench.damage(photo, recipe)
             step = lq
             for name in reversed(recipe.ids):
                 step = bench.restore(step, (name,))
-            scores = psnr(lq, photo), psnr(bench.restore(lq, THREE), photo), psnr(step, photo)
+            scores = psnr(lq, photo), psnr(bench.restore(lq, together), photo), psnr(step, photo)
             rows.setdefault(", ".join(recipe.ids), []).append(scores)
     for order, scores in rows.items():
         print(f"| {order} | " + " | ".join(f"{value:.2f}" for value in np.mean(scores, axis=0)) + " |")
-    damaged, together, apart = np.mean([score for scores in rows.values() for score in scores], axis=0)
-    print(
-        f"| mean | {damaged:.2f} | {together:.2f} ({together - damaged:+.2f}) | {apart:.2f} ({apart - damaged:+.2f}) |"
-    )
+    damaged, at_once, apart = np.mean([score for scores in rows.values() for score in scores], axis=0)
+    print(f"| mean | {damaged:.2f} | {at_once:.2f} ({at_once - damaged:+.2f}) | {apart:.2f} ({apart - damaged:+.2f}) |")
 
 
 TABLES: dict[str, Callable[[Bench], None]] = {

@@ -66,8 +66,8 @@ def measure(photos: list[Path], model: str, steps: int, sheet: Path | None) -> d
         for number, clean in enumerate(cleans):
             lq = damage(clean, plugin_id, number, plugins)
             restored, misled = (
-                restore_pixels(pipeline, lq, told.tokens, steps, sparse=told.sparse)
-                for told in map(shown.by_parts, ([plugin_id], [others[number % len(others)]]))
+                restore_pixels(pipeline, lq, part.tokens, steps, sparse=part.sparse)
+                for part in (*shown.by_parts([plugin_id]), *shown.by_parts([others[number % len(others)]]))
             )
             before.append(psnr(lq, clean))
             after.append(psnr(restored, clean))

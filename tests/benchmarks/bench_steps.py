@@ -40,7 +40,7 @@ def measure(cleans: list[Pixels], model: str, counts: list[int]) -> Scores:
         damaged = [damage(clean, task, number, plugins) for number, clean in enumerate(cleans)]
         outputs = {0: damaged}
         for steps in counts:
-            told = shown.by_parts([task])
+            (told,) = shown.by_parts([task])
             restored = [restore_pixels(pipeline, lq, told.tokens, steps, sparse=told.sparse) for lq in damaged]
             outputs[steps] = [(to_uint8(p) / np.float32(255)).astype(np.float32) for p in restored]
         scores[task] = {

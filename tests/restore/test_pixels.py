@@ -15,7 +15,7 @@ from defusion_cli.canvas import Canvas, Tags, quantise
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion import DefusionPipeline, make_scheduler
 from defusion_cli.images import read_pixels, write_image
-from defusion_cli.restore.instruction import Instruction
+from defusion_cli.restore.instruction import Part
 from defusion_cli.restore.memory import TILE_SIDES_PX, choose_batch, choose_tile, free_memory, is_out_of_memory
 from defusion_cli.restore.pixels import fill_hidden, restore_canvas, restore_pixels
 from defusion_cli.restore.plan import plan_jobs
@@ -230,7 +230,7 @@ def test_tiles_shrink_when_memory_is_short_and_it_is_said_once(
 
     monkeypatch.setattr(DefusionPipeline, "damage", hungry)
     said: list[str] = []
-    restorer = Restorer(pipeline, Instruction.undivided(tokens), tile=512, say=said.append)
+    restorer = Restorer(pipeline, (Part(tokens),), tile=512, say=said.append)
     jobs = plan_jobs(tmp_path / "in", tmp_path / "out")
     outcomes = restore_files(jobs, restorer, None, shrink=restorer.shrink)
     assert [outcome.state for outcome in outcomes] == ["restored", "restored"]
@@ -270,6 +270,6 @@ def test_a_picture_that_fits_is_done_in_one_piece(
         return real(self, lq, *rest)
 
     monkeypatch.setattr(DefusionPipeline, "damage", watched)
-    restorer = Restorer(pipeline, Instruction.undivided(tokens), tile=1024)
+    restorer = Restorer(pipeline, (Part(tokens),), tile=1024)
     restore_files(plan_jobs(tmp_path / "in", tmp_path / "out"), restorer, None)
     assert sizes == [(150, 330)]

@@ -14,7 +14,7 @@ from defusion_cli.canvas import Canvas
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.errors import UsageError
 from defusion_cli.plugins import installed_plugins
-from defusion_cli.restore.instruction import Instruction, Instructor
+from defusion_cli.restore.instruction import Instructor, Part
 from defusion_cli.restore.pixels import ArrayPhoto, restore_pixels
 from defusion_cli.restore.plan import parse_scale
 from defusion_cli.restore.restorer import Restorer
@@ -49,23 +49,19 @@ def test_a_tile_with_its_surroundings_lies_in_the_picture() -> None:
     assert Tile(3, 4, 80, 90).grown(60, 100, 200) == Tile(3, 4, 80, 90)
 
 
-def test_what_belongs_to_the_pixels_comes_first_and_by_itself(pipeline: DefusionPipeline) -> None:
+def test_what_came_last_goes_first_and_each_by_itself(pipeline: DefusionPipeline) -> None:
     instructor = Instructor(pipeline, installed_plugins())
-    both = instructor.by_parts(["rain", "noise", "haze"])
-    assert torch.equal(both.tokens, instructor.named(["rain", "haze", "noise"]))
-    assert [part.fixed for part in both.parts] == [False, False]
-    assert torch.equal(both.parts[0].tokens, instructor.named(["noise"]))
-    assert torch.equal(both.parts[1].tokens, instructor.named(["rain", "haze"]))
-    assert [part.fixed for part in instructor.by_parts(["jpeg", "noise", "snow"]).parts] == [True, False]
-    assert not both.sparse and [part.sparse for part in instructor.by_parts(["noise", "rain"]).parts] == [False, True]
-    assert instructor.by_parts(["rain"]).sparse
-    assert len(instructor.by_parts(["rain", "haze"]).parts) == len(instructor.by_parts(["jpeg"]).parts) == 1
+    parts = instructor.by_parts(["rain", "jpeg", "haze", "noise", "rain"])
+    expected = [instructor.named([name]) for name in ("jpeg", "noise", "rain", "haze")]
+    assert all(torch.equal(part.tokens, tokens) for part, tokens in zip(parts, expected, strict=True))
+    assert [part.fixed for part in parts] == [True, False, False, False]
+    assert [part.sparse for part in parts] == [False, False, True, False]
 
 
 def test_a_scale_that_is_asked_for_is_taken(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:
     canvas = Canvas(np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8))
     quarter, whole = canvas.samples.copy(), canvas.samples.copy()
-    shown, shares = Instruction.undivided(tokens), []
+    shown, shares = (Part(tokens),), []
     remark = Restorer(pipeline, shown, reduction=4, on_progress=shares.append)(Canvas(quarter))
     assert remark.facts == {"scales": [0.25]} and shares[-1] == 1
     assert Restorer(pipeline, shown)(Canvas(whole)).facts == {"scales": [1.0]}
