@@ -62,9 +62,7 @@ class Instructor:
 
         The order of `ids` does not matter: the ground is damaged in the order in which light meets the damage.
         """
-        for plugin_id in ids:
-            self._plugins[plugin_id]
-        key = tuple(physical_order(sorted(set(ids)), self._plugins))
+        key = tuple(sorted(set(ids)))
         if key not in self._known:
             self._known[key] = self.pipeline.encode_names(key, self._plugins, self._grounds)
         return self._known[key]
