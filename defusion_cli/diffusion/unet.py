@@ -8,6 +8,7 @@ again by cross-attention at the coarsest level.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -27,14 +28,53 @@ _THUMBNAIL_WIDTHS = (24, 48, 96)
 _COARSE_WIDTHS, _COARSE_STRIDE, _COARSE_HIDDEN = (48, 96, 96), 4, 128
 
 
-class ResidualBlock(nn.Module):
-    """x + conv(silu(FiLM(conv(x), c))): N×C×H×W with the condition c, N×E."""
+class ConditionedConv(nn.Conv2d):
+    """A 3×3 convolution whose kernel depends on the condition c (N×E): W + Σ_m g_m(c)·W_m / √M, with g linear.
 
-    def __init__(self, channels: int, condition: int) -> None:
+    As many multiplications a pixel as with one kernel (Yang et al., "CondConv: Conditionally parameterized convolutions
+    for efficient inference", NeurIPS 2019). One kernel for ten kinds of damage is a compromise: 700 steps of noise
+    alone, all of the network learning, gained 0.43 dB on noise that thousands of steps of everything had not found.
+    The W_m start at zero: a finished network can be given them and goes on from what it is.
+    """
+
+    def __init__(self, channels: int, condition: int, experts: int) -> None:
+        super().__init__(channels, channels, 3, padding=1)
+        self.gate = nn.Linear(condition, experts)
+        self.experts = nn.ParameterList(torch.zeros_like(self.weight) for _ in range(experts))
+        # A condition is about one long, and those of different damage are as far apart.
+        nn.init.normal_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
+        """N×C×H×W; with one condition for each, or one for all of them."""
+        # Crops of one view and tiles of one photograph follow one another and have one kernel.
+        starts = [n for n in range(len(condition)) if n == 0 or not torch.equal(condition[n], condition[n - 1])]
+        kernels = self._kernels(condition[starts]).unbind()
+        if len(kernels) == 1:
+            return F.conv2d(x, kernels[0], self.bias, padding=1)
+        counts = [end - start for start, end in itertools.pairwise([*starts, len(condition)])]
+        # `split`, for the gradient of a slice is as large as all of x.
+        parts = zip(x.split(counts), kernels, strict=True)
+        return torch.cat([F.conv2d(part, kernel, self.bias, padding=1) for part, kernel in parts])
+
+    def _kernels(self, condition: Tensor) -> Tensor:
+        """The kernels for N conditions, N×O×I×3×3; all in one product, and each as channels_last wants it."""
+        shares = self.gate(condition) * len(self.experts) ** -0.5
+        flat = torch.stack([expert.movedim(1, -1).flatten() for expert in self.experts])
+        kernels: Tensor = (shares @ flat).unflatten(1, self.weight.movedim(1, -1).shape).movedim(-1, 2)
+        return self.weight.to(kernels.dtype) + kernels
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(FiLM(conv(x), c))): N×C×H×W with the condition c, N×E; see `ConditionedConv` for `experts`."""
+
+    def __init__(self, channels: int, condition: int, experts: int = 0) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1, self.conv2 = (
+            ConditionedConv(channels, condition, experts) if experts else nn.Conv2d(channels, channels, 3, padding=1)
+            for _ in range(2)
+        )
         self.film = nn.Linear(condition, 2 * channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
         nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="relu")
         # Small residual branches: without normalisation a deep sum of full-sized ones does not start to learn.
@@ -44,9 +84,15 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
-        features = torch.addcmul(shift, self.conv1(x), 1 + scale)
+        features = torch.addcmul(shift, self._convolved(self.conv1, x, condition), 1 + scale)
         # In place where autograd allows it: on a CPU fresh memory for each result costs 3 % at 512 px, 9 % at 1024 px.
-        return self.conv2(F.silu(features, inplace=not torch.is_grad_enabled())).add_(x)
+        features = F.silu(features, inplace=not torch.is_grad_enabled())
+        return self._convolved(self.conv2, features, condition).add_(x)
+
+    @staticmethod
+    def _convolved(conv: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+        result: Tensor = conv(x, condition) if isinstance(conv, ConditionedConv) else conv(x)
+        return result
 
 
 class _Stack(nn.ModuleList):
@@ -297,6 +343,9 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         Channels at 1/2, 1/4, 1/8 … of the resolution.
     blocks
         Residual blocks a level, on the way down and again on the way up.
+    experts
+        Kernels beside the common one that each convolution of these blocks has, a level (`ConditionedConv`); empty is
+        none anywhere.
     cross_attention_dim
         Size of an instruction token.
     condition_dim
@@ -331,9 +380,11 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         coarse: bool = False,
         grain: bool = False,
         late: bool = False,
+        experts: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         e = condition_dim
+        levels = list(zip(widths, blocks, experts or [0] * len(widths), strict=True))
         self.time = nn.Sequential(nn.Linear(64, e), nn.SiLU(), nn.Linear(e, e))
         self.instruction = InstructionSummary(cross_attention_dim, e)
         self.token_position = nn.Parameter(torch.zeros(1, 1, cross_attention_dim))
@@ -343,12 +394,12 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.grain_encoder = GrainEncoder(e) if grain else None
         self.late_condition = LateCondition(e) if late else None
         self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths, blocks, strict=True))
+        self.down = nn.ModuleList(_blocks(w, e, n, m) for w, n, m in levels)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.attention = TokenAttention(widths[-1], cross_attention_dim, heads)
         self.middle = ResidualBlock(widths[-1], e)
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.up = nn.ModuleList(_blocks(w, e, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True))
+        self.up = nn.ModuleList(_blocks(w, e, n, m) for w, n, m in levels[:-1])
         self.coarse_branch = CoarseBranch(out_channels, e, cross_attention_dim) if coarse else None
         self.coarse_in = nn.Conv2d(4 * out_channels, widths[0], 3, padding=1, bias=False) if coarse else None
         self.output_heads = output_heads
@@ -490,8 +541,8 @@ def _whole(x: Tensor) -> Tensor:
     return torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=x.device).expand(len(x), -1)
 
 
-def _blocks(channels: int, condition: int, count: int) -> _Stack:
-    return _Stack(ResidualBlock(channels, condition) for _ in range(count))
+def _blocks(channels: int, condition: int, count: int, experts: int) -> _Stack:
+    return _Stack(ResidualBlock(channels, condition, experts) for _ in range(count))
 
 
 def _down_and_up(net: Any, x: Tensor, condition: Tensor, turn: Callable[[Tensor], Tensor]) -> Tensor:

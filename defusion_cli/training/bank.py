@@ -43,12 +43,17 @@ class InstructionBank:
         self._indices: dict[tuple[tuple[str, ...], int], Tensor] = {}
 
     def tokens(self, shown: Sequence[Sequence[str]], slots: Sequence[int]) -> Tensor:
-        """Embeddings, N×196×256, for N instructions; no ids at all is the null instruction v = 0."""
+        """Embeddings, N×196×256, for N instructions; no ids at all is the null instruction v = 0.
+
+        Several degradations are shown on one ground in every second slot, and each on a ground of its own in the rest.
+        """
         indices = torch.stack([self._entry(tuple(ids), slot) for ids, slot in zip(shown, slots, strict=True)])
         with torch.no_grad():
             return self.tokenizer.embed(indices.to(self.tokenizer.device))
 
     def _entry(self, ids: tuple[str, ...], slot: int) -> Tensor:
+        if len(ids) > 1 and slot % 2:
+            return self._side_by_side(ids, slot // 2)
         # Mixtures are many and rare: a quarter of the slots does, and saves their making.
         slot %= self.slots if len(ids) == 1 else max(1, self.slots // 4)
         key = (ids, slot if ids else 0)
@@ -59,3 +64,14 @@ class InstructionBank:
             with torch.no_grad():
                 self._indices[key] = self.tokenizer.encode_tokens(pixels.to(self.tokenizer.device))[0].cpu()
         return self._indices[key]
+
+    def _side_by_side(self, ids: tuple[str, ...], slot: int) -> Tensor:
+        """As many tokens as of one instruction, drawn evenly from those of an instruction for each of `ids`.
+
+        So the names of several degradations are shown when it is restored (`DefusionPipeline.encode_names`).
+        """
+        rng = np.random.default_rng([self.seed, zlib.crc32(",".join(ids).encode()), slot])
+        each = torch.stack([self._entry((plugin_id,), int(rng.integers(2**31))) for plugin_id in ids])
+        places = torch.arange(each.shape[1])
+        whose = torch.from_numpy(rng.permutation(each.shape[1]) % len(ids))
+        return each[whose, places]

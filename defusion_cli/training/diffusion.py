@@ -71,6 +71,9 @@ usual is 0.2."""
 _NEEDLESS = 2.5
 """For `balanced`, whose gradients are longer: weight of what is taken away where nothing must."""
 
+_HALF_A_LEVEL = 1 / 255
+"""In [−1, 1]: damage below it does not change a pixel of an 8-bit file."""
+
 _MOST_SKIPPED = 20
 _WILD, _NORM_MEMORY, _SETTLED = 20.0, 0.98, 100
 """A gradient so many times longer than usual is not followed, once so many have been seen."""
@@ -239,11 +242,13 @@ class DiffusionTraining:
 
     def _crop_loss(self, estimate: Tensor, y0: Tensor, sizes: Tensor, shown: Sequence[Sequence[str]]) -> Tensor:
         """Mean of `crop_losses`; what was wrong with each kind is remembered."""
+        untouched = self.config.untouched_weight
         if self.config.loss != "balanced":
-            return crop_losses(estimate, y0, sizes, self.config.loss).mean()
+            return crop_losses(estimate, y0, sizes, self.config.loss, untouched=untouched).mean()
         kinds = kinds_of([ids for ids in shown for _ in range(self.config.synthesis.crops_per_view)], sizes)
         self.balance.note(kinds, relative_errors(_square_errors(estimate.detach(), y0), sizes))
-        return crop_losses(estimate, y0, sizes, "balanced", self.balance.usual_of(kinds).to(sizes.device)).mean()
+        usual = self.balance.usual_of(kinds).to(sizes.device)
+        return crop_losses(estimate, y0, sizes, "balanced", usual, untouched).mean()
 
     def _predict(self, model: nn.Module, y_t: Tensor, timestep: Tensor, given: _Given) -> list[Tensor]:
         """ŷ₀ of N crops, and in training what the coarse branch says."""
@@ -380,7 +385,9 @@ def _learns(name: str, learner: str) -> bool:
     return learner == "all" or not name.startswith("coarse_branch.")
 
 
-def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: Tensor | None = None) -> Tensor:
+def crop_losses(
+    estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: Tensor | None = None, untouched: float = 0.0
+) -> Tensor:
     """The loss of each of N crops (see `DiffusionConfig.loss`).
 
     Parameters
@@ -393,6 +400,8 @@ def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: T
         ``balanced``, ``relative``, ``psnr`` or ``mse``.
     usual
         For ``balanced``: the usual of `relative_errors`, N.
+    untouched
+        For ``balanced`` and ``relative``: see `DiffusionConfig.untouched_weight`.
     """
     error = _square_errors(estimate, y0)
     if kind == "mse":
@@ -400,6 +409,8 @@ def crop_losses(estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: T
     if kind == "psnr":
         return (error + _ERROR_FLOOR).log()
     needless = view_losses(error, sizes)  # what is taken away where nothing must
+    if untouched:
+        error = error + untouched * _change_of_untouched(estimate, y0)
     relative = relative_errors(error, sizes)
     if usual is None:
         return torch.where(sizes > 0, relative / _USUAL, needless)
@@ -429,6 +440,12 @@ def view_losses(error: Tensor, sizes: Tensor) -> Tensor:
     """
     size = torch.where(sizes > 0, sizes.clamp(min=_FAINTEST), _NOTHING)
     return (error + _ERROR_FLOOR).sqrt() / (size * _USUAL).sqrt()
+
+
+def _change_of_untouched(estimate: Tensor, y0: Tensor) -> Tensor:
+    """Mean absolute change of the pixels that the damage left alone, N; those with damage count as unchanged."""
+    alone = y0.abs().amax(dim=1, keepdim=True) < _HALF_A_LEVEL
+    return (estimate.abs() * alone).mean(dim=(1, 2, 3))
 
 
 def _square_errors(a: Tensor, b: Tensor) -> Tensor:

@@ -101,6 +101,10 @@ class DiffusionConfig:
         ``psnr``: log of the mean square error, which weighs all damage alike too, but makes a fresh network afraid
         of removing anything, because crops without shown damage outweigh all others.
         ``mse``: mean square error of y₀, the paper's.
+    untouched_weight
+        Of the mean absolute change of pixels that the damage left alone, for the losses ``balanced`` and ``relative``,
+        beside the mean square error. A square alone hardly hears that all of a picture is changed by one or two of
+        255 levels because there are drops on a part of it.
     damage_scale
         See `DefusionPipeline`.
     ground_kind
@@ -146,6 +150,7 @@ class DiffusionConfig:
     perceptual_weight: float = 0.0
     learns: str = "all"
     loss: str = "balanced"
+    untouched_weight: float = 0.0
     damage_scale: float = 3.0
     ground_kind: str = "visual"
     instruction_slots: int = 64
