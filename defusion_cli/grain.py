@@ -1,11 +1,11 @@
-"""What the finest detail of a whole photograph says of its noise and its compression, in a few numbers.
+"""What the fine detail of a whole photograph says of its noise, its compression and its blur, in a few numbers.
 
 A crop of 64 pixels shows too little flat ground to tell weak noise from texture, or white noise from grain that a
 camera has smoothed, and each wants another filter. The whole photograph tells: non-blind denoisers are handed this
 knowledge as a noise level map (FFDNet, Zhang et al., TIP 2018); here it is read from the picture, by statistics that
 the literature on blind noise estimation and on blocking uses: variances of small blocks in the finest wavelet bands,
 of which flat blocks show the noise (Donoho and Johnstone, 1994; Liu et al., TIP 2013), and the strength of steps at
-each place of JPEG's grid (Wang et al., ICIP 2000).
+each place of JPEG's grid (Wang et al., ICIP 2000). What it says of blur is in `defusion_cli.cepstrum`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from defusion_cli.canvas import CROP_PX, JPEG_BLOCK_PX, Photo, crop_corners, cut_crops
+from defusion_cli.cepstrum import CEPSTRUM_FEATURES, describe_blur
 
 _SCALES, _GRID_PX, _PLANES, _BANDS = 3, 2 * JPEG_BLOCK_PX, 3, 3
 _FLOOR = 1e-6
 """Variance of what rounding to 8 bits adds, about: less is not seen."""
 _STEP = 1e-3
 
-GRAIN_FEATURES = _SCALES * _PLANES * _BANDS * 3 + 2 * _PLANES + 2 * 2 * _GRID_PX
+FINE_FEATURES = _SCALES * _PLANES * _BANDS * 3 + 2 * _PLANES + 2 * 2 * _GRID_PX
+"""Length of the first part of the vector, which tells of noise and compression."""
+GRAIN_FEATURES = FINE_FEATURES + CEPSTRUM_FEATURES
 """Length of the vector."""
 
 
@@ -70,7 +73,7 @@ def describe_grain(crops: Tensor) -> Tensor:
                 parts.append(-((_mean(weight * quiet) + _STEP) / (_mean(weight) + _STEP)).log())
             steps = [_step_sizes(across.abs(), 3), _step_sizes(down.abs(), 2)]
         planes = F.avg_pool2d(planes, 2)
-    return torch.cat([(torch.cat(parts) + 9) / 3, *steps])
+    return torch.cat([(torch.cat(parts) + 9) / 3, *steps, describe_blur(crops)])
 
 
 def _finest_bands(planes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

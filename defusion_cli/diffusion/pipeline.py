@@ -157,9 +157,9 @@ class DefusionPipeline(DiffusionPipeline):
 
     @property
     def sees_grain(self) -> bool:
-        """Whether the backbone is told the grain of the whole photograph."""
+        """Whether the backbone is told what the fine detail of the whole photograph says."""
         unet: Any = self.unet
-        return bool(unet.config.get("grain") or unet.config.get("coarse"))
+        return any(unet.config.get(part) for part in ("grain", "blur", "coarse"))
 
     def _planned(self, steps: int) -> DDIMScheduler:
         """A scheduler for so many steps: a fresh one, since tiles may run in threads.

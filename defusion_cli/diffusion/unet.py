@@ -21,7 +21,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 from defusion_cli.diffusion.schedule import LAST_TIMESTEP
-from defusion_cli.grain import GRAIN_FEATURES, extended, read_grain
+from defusion_cli.cepstrum import CEPSTRUM_FEATURES
+from defusion_cli.grain import FINE_FEATURES, extended, read_grain
 from defusion_cli.thumbnail import look_at_cells
 
 _THUMBNAIL_WIDTHS = (24, 48, 96)
@@ -156,19 +157,19 @@ class ThumbnailEncoder(nn.Module):
         return self.out(thumbnail.flatten(2).transpose(1, 2))
 
 
-class GrainEncoder(nn.Module):
-    """What `defusion_cli.grain` says of the whole photograph, N×F to N×E features; zero at first."""
+class DetailEncoder(nn.Module):
+    """A part of what `defusion_cli.grain` says of the whole photograph, N×F to N×E features; zero at first."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, described: int, features: int) -> None:
         super().__init__()
-        self.look = nn.Linear(GRAIN_FEATURES, features)
+        self.look = nn.Linear(described, features)
         self.out = nn.Linear(features, features, bias=False)
         nn.init.kaiming_normal_(self.look.weight, nonlinearity="linear")
         nn.init.zeros_(self.look.bias)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, grain: Tensor) -> Tensor:
-        return self.out(F.silu(self.look(grain.to(self.look.weight.dtype))))
+    def forward(self, described: Tensor) -> Tensor:
+        return self.out(F.silu(self.look(described.to(self.look.weight.dtype))))
 
 
 class LateCondition(nn.Module):
@@ -239,7 +240,7 @@ class CoarseCondition(nn.Module):
 
     def __init__(self, token_dim: int, channels: int, features: int, hidden: int = _COARSE_HIDDEN) -> None:
         super().__init__()
-        self.look = nn.Linear(2 * token_dim + 6 * channels + GRAIN_FEATURES, hidden)
+        self.look = nn.Linear(2 * token_dim + 6 * channels + FINE_FEATURES, hidden)
         self.out = nn.Linear(hidden, features)
         for layer in (self.look, self.out):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
@@ -247,7 +248,8 @@ class CoarseCondition(nn.Module):
 
     def forward(self, asked: Tensor, cells: Tensor, grain: Tensor) -> Tensor:
         """From `InstructionSummary.standardised`, `look_at_cells` and `read_grain`."""
-        seen = torch.cat([cells.mean((2, 3)), cells.std((2, 3)), grain.to(cells.dtype)], dim=1)
+        fine = grain[:, :FINE_FEATURES].to(cells.dtype)
+        seen = torch.cat([cells.mean((2, 3)), cells.std((2, 3)), fine], dim=1)
         return self.out(F.silu(self.look(torch.cat([asked, seen], dim=1))))
 
 
@@ -359,6 +361,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         Side of the square thumbnail of the whole photograph, a multiple of 64.
     grain
         Whether it is told the grain of the whole photograph (`defusion_cli.grain`).
+    blur
+        Whether it is told how the whole photograph is blurred (`defusion_cli.cepstrum`).
     coarse
         Whether a `CoarseBranch` makes the first estimate from the whole photograph; the U-Net is told and adds to it.
     late
@@ -380,6 +384,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         coarse: bool = False,
         grain: bool = False,
         late: bool = False,
+        blur: bool = False,
         experts: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
@@ -391,7 +396,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.thumbnail = ThumbnailEncoder(cross_attention_dim)
         self.shown_norm, self.seen_norm = nn.LayerNorm(e), nn.LayerNorm(cross_attention_dim)
         self.condition = nn.Sequential(nn.Linear(2 * e + cross_attention_dim, e), nn.SiLU(), nn.Linear(e, e))
-        self.grain_encoder = GrainEncoder(e) if grain else None
+        self.grain_encoder = DetailEncoder(FINE_FEATURES, e) if grain else None
+        self.blur_encoder = DetailEncoder(CEPSTRUM_FEATURES, e) if blur else None
         self.late_condition = LateCondition(e) if late else None
         self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(w, e, n, m) for w, n, m in levels)
@@ -438,7 +444,9 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         steps = torch.as_tensor(timestep, device=summary.device).expand(len(summary))
         known = self.condition[0](torch.cat([self.time(_sinusoid(steps, 64).to(summary.dtype)), summary], dim=1))
         if self.grain_encoder is not None and grain is not None:
-            known = known + self.grain_encoder(grain)
+            known = known + self.grain_encoder(grain[:, :FINE_FEATURES])
+        if self.blur_encoder is not None and grain is not None:
+            known = known + self.blur_encoder(grain[:, FINE_FEATURES:])
         condition = self.condition[1:](known)
         if self.late_condition is not None:
             condition = condition + self.late_condition(condition, steps)
@@ -509,7 +517,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
             cells = look_at_cells(whole)
         grain = given.get("grain")
-        if grain is None and (self.grain_encoder or self.coarse_branch):
+        if grain is None and (self.grain_encoder or self.blur_encoder or self.coarse_branch):
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
         condition, seen = self._condition(timestep, encoder_hidden_states, cells, grain)
         tokens = torch.cat([encoder_hidden_states + self.token_position, seen], dim=1)
