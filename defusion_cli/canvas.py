@@ -188,14 +188,14 @@ def reduced(photo: Photo, side: int) -> Pixels:
 def crop_corners(height: int, width: int, most: int = 4) -> list[tuple[int, int]]:
     """Where to cut up to most² crops of 128 pixels: top and left, evenly spread, at multiples of JPEG's 8 pixels.
 
-    Fewer where there is no room for more.
+    Fewer where there is little room for more; they may overlap by half.
     """
     return [(top, left) for top in _starts(height, most) for left in _starts(width, most)]
 
 
 def _starts(length: int, most: int) -> list[int]:
     """Along one side: the first at the border, the last near the other."""
-    count = max(1, min(most, length // CROP_PX))
+    count = max(1, min(most, (length + CROP_PX // 2) // CROP_PX))
     last = max(0, length - CROP_PX)
     return [round(last * k / max(1, count - 1)) // JPEG_BLOCK_PX * JPEG_BLOCK_PX for k in range(count)]
 

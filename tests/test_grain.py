@@ -6,6 +6,7 @@ import torch
 from skimage import data
 
 from defusion_cli.canvas import CROP_PX, crop_corners
+from defusion_cli.cepstrum import describe_blur
 from defusion_cli.diffusion import DegradationUNet
 from defusion_cli.grain import FINE_FEATURES, GRAIN_FEATURES, grain_of, read_grain
 from defusion_cli.plugins import apply_recipe, draw_recipe, installed_plugins
@@ -35,7 +36,12 @@ def test_a_linear_map_of_grain_tells_sigma_and_quality(photo):
         ("jpeg", "quality", np.linspace(10, 90, 12).round(), {"first_quality": 100, "shift_x": 0, "shift_y": 0}),
     ):
         x, y = (
-            np.stack([read_grain(tensor(damaged(half, plugin_id, **fixed, **{name: v})))[0, :FINE_FEATURES].numpy() for v in values])
+            np.stack(
+                [
+                    read_grain(tensor(damaged(half, plugin_id, **fixed, **{name: v})))[0, :FINE_FEATURES].numpy()
+                    for v in values
+                ]
+            )
             for half in halves
         )
         goal = np.log(values)
@@ -71,9 +77,37 @@ def test_grain_of_any_size_is_finite(height, width):
         assert grain.shape == (2, GRAIN_FEATURES) and grain.isfinite().all() and grain.abs().max() < 5
 
 
-def test_the_network_is_told_the_grain_of_the_whole(photo):
+def test_the_cepstrum_is_that_of_textbooks(photo):
+    """|FFT|² to its logarithm and back, averaged over crops under Hann's window."""
+    crops = torch.from_numpy(np.stack([photo[:128, :128], photo[128:256, 64:192]]).transpose(0, 3, 1, 2))
+    hann = torch.hann_window(128)[:, None] * torch.hann_window(128)
+    grey = crops.mean(1)
+    power = torch.fft.fft2((grey - grey.mean((1, 2), keepdim=True)) * hann).abs().square() / hann.square().sum()
+    cepstrum = torch.fft.ifft2((power + 1 / 255**2 / 12).log().mean(0)).real
+    told = describe_blur(crops).unflatten(0, (33, 17))
+    for down, right in ((-16, 3), (-1, 0), (0, 5), (7, 16)):
+        expected = 3 * (1 + (down**2 + right**2) ** 0.5) * float(cepstrum[down, right])
+        assert float(told[16 + down, right]) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(("angle", "down", "right"), [(0, 0, 12), (90, -12, 0), (45, -8, 8)])
+def test_the_cepstrum_shows_how_far_and_whither_the_camera_moved(photo, angle, down, right):
+    blur = {"kind": "linear", "length_px": 11.0, "angle_deg": angle, "softness_px": 0, "highlights": 0, "space": "srgb"}
+    blurred, sharp = (
+        read_grain(tensor(picture))[0, FINE_FEATURES:].unflatten(0, (33, 17))
+        for picture in (damaged(photo, "motion-blur", **blur), photo)
+    )
+    change = blurred - sharp
+    change[13:20, :4] = 0  # near the origin everything changes
+    darkest = divmod(int(change.argmin()), 17)
+    assert darkest == pytest.approx((16 + down, right), abs=1.1)
+
+
+@pytest.mark.parametrize("part", ["grain", "blur"])
+def test_the_network_is_told_the_detail_of_the_whole(photo, part):
     torch.manual_seed(0)
-    unet = DegradationUNet(widths=(8, 16), blocks=(1, 1), cross_attention_dim=32, condition_dim=16, heads=2, grain=True)
+    small = {"widths": (8, 16), "blocks": (1, 1), "cross_attention_dim": 32, "condition_dim": 16, "heads": 2}
+    unet = DegradationUNet(**small, **{part: True})
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     lq = 2 * tensor(photo) - 1

@@ -11,6 +11,7 @@ from PIL import Image
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, diffuse, make_scheduler, make_thumbnail
 from defusion_cli.diffusion.backbone import init_from, make_backbone
 from defusion_cli.diffusion.schedule import precondition
+from defusion_cli.diffusion.unet import ConditionedConv
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.grain import read_grain
 from defusion_cli.thumbnail import look_at_cells
@@ -99,6 +100,26 @@ def test_output_heads_are_mixed_by_the_instruction():
     with torch.no_grad():
         alone = [unet(sample[:1], time, instruction[None]).sample[0] for instruction in tokens]
     torch.testing.assert_close(torch.stack(alone), torch.stack([one, other]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_kernel_depends_on_the_condition_and_is_shared_by_neighbours():
+    torch.manual_seed(0)
+    conv = ConditionedConv(4, 6, experts=3)
+    x, condition = torch.randn(5, 4, 7, 9), torch.randn(2, 6)[[0, 0, 1, 1, 0]]
+    plain = torch.nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
+    assert torch.equal(conv(x, condition), plain)  # nothing of its own at first
+    for expert in conv.experts:
+        torch.nn.init.normal_(expert, std=0.3)
+    result = conv(x, condition)
+    for n in range(5):
+        shares = conv.gate(condition[n]) / 3**0.5
+        kernel = conv.weight + sum(share * expert for share, expert in zip(shares, conv.experts, strict=True))
+        expected = torch.nn.functional.conv2d(x[n : n + 1], kernel, conv.bias, padding=1)[0]
+        torch.testing.assert_close(result[n], expected, rtol=1e-4, atol=1e-5)
+    assert (result - plain).abs().max() > 0.1
+    torch.testing.assert_close(conv(x[:2], condition[:1]), result[:2])  # one condition for all
+    result.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in conv.parameters())
 
 
 def test_the_coarse_branch_gives_a_tile_its_part_of_the_whole():
@@ -250,18 +271,27 @@ def test_a_foreign_unet_moves_in(tmp_path):
     assert "re-initialised" in str(report)
 
 
-def test_a_finished_model_is_made_deeper_and_goes_on_from_what_it_is(tmp_path):
+@pytest.mark.parametrize(
+    ("more", "fresh"),
+    [
+        ({"blocks": (2, 1)}, {"down.0.1", "up.0.1"}),
+        ({"experts": (2, 0)}, {"down.0.0", "up.0.0"}),
+        ({"blur": True}, {"blur_encoder"}),
+    ],
+    ids=["blocks", "experts", "blur"],
+)
+def test_a_finished_model_is_given_more_and_goes_on_from_what_it_is(tmp_path, more, fresh):
     torch.manual_seed(0)
     model = make_backbone("small", SMALL)
     for weights in model.parameters():
         torch.nn.init.normal_(weights, std=0.1)
     model.save_pretrained(tmp_path / "unet")
-    deeper = make_backbone("small", SMALL | {"blocks": (2, 1)})
-    report = init_from(deeper, tmp_path)
-    assert {name.rsplit(".", 2)[0] for name in report.fresh} == {"down.0.1", "up.0.1"}
+    larger = make_backbone("small", SMALL | more)
+    report = init_from(larger, tmp_path)
+    assert {next(part for part in fresh if name.startswith(part)) for name in report.fresh} == fresh
     sample, tokens = torch.randn(1, 6, 16, 24), torch.randn(1, 4, 32)
     with torch.no_grad():
-        before, after = (net.eval()(sample, torch.tensor([999]), tokens).sample for net in (model, deeper))
+        before, after = (net.eval()(sample, torch.tensor([999]), tokens).sample for net in (model, larger))
     assert before.std() > 0.1 and torch.equal(before, after)
 
 

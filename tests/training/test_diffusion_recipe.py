@@ -417,6 +417,21 @@ def test_a_balanced_loss_counts_an_error_against_what_is_usual():
     assert nothing == pytest.approx(2.5 * float(unasked))  # whatever is said to be usual there
 
 
+@pytest.mark.parametrize("kind", ["relative", "balanced"])
+def test_a_change_where_nothing_was_damaged_counts_for_more(kind):
+    y0 = torch.zeros(2, 3, 8, 8)
+    y0[:, 1, :4] = 0.2  # the upper half is damaged, in one channel
+    touched, alone = y0.clone(), y0.clone()
+    touched[:, :, :4] += 0.02
+    alone[:, :, 4:] += 0.02
+    sizes, usual = torch.tensor([0.1, 0.0]), torch.tensor([0.1, 0.1])
+    for weight in (0.0, 0.03):
+        above, below = (crop_losses(x, y0, sizes, kind, usual, untouched=weight) for x in (touched, alone))
+        ratio = (below / above).tolist()
+        # (0.02² + weight · 0.02) / 0.02², but for the floor under errors; nothing new where all of it is needless.
+        assert ratio == pytest.approx([1 if not weight else 2.0, 1.0], abs=0.01)
+
+
 def test_a_run_goes_on_with_what_it_found_usual(tmp_path, photos, tokenizer):
     config = replace(TINY, loss="balanced")
     run = make_run(tmp_path, photos, tokenizer)
