@@ -18,12 +18,13 @@ from torch import Tensor
 
 from defusion_cli.canvas import CROP_PX
 
-_REACH_PX = 16
+REACH_PX = 16
+"""Lags are this long at most, along each axis."""
 _FLOOR = (1 / 255) ** 2 / 12
 """Variance of what rounding to 8 bits adds."""
 _SCALE, _USUAL_LEVEL, _MOST = 3.0, -8.0, 4.0
 
-CEPSTRUM_FEATURES = (2 * _REACH_PX + 1) * (_REACH_PX + 1)
+CEPSTRUM_FEATURES = (2 * REACH_PX + 1) * (REACH_PX + 1)
 """Length of the vector."""
 
 
@@ -44,12 +45,21 @@ def describe_blur(crops: Tensor) -> Tensor:
         real, imaginary = grey @ cosines[:, half], -grey @ sines[:, half]
         power = (cosines @ real + sines @ imaginary).square() + (cosines @ imaginary - sines @ real).square()
         spectrum = (power / window.square().sum() + _FLOOR).log().mean(0) * weights
-        lags = torch.arange(-_REACH_PX, _REACH_PX + 1, device=grey.device)
-        down, right = lags % CROP_PX, lags[_REACH_PX:]
+        lags = torch.arange(-REACH_PX, REACH_PX + 1, device=grey.device)
+        down, right = lags % CROP_PX, lags[REACH_PX:]
         cepstrum = cosines[down] @ spectrum @ cosines[half, right] - sines[down] @ spectrum @ sines[half, right]
-        scaled = _SCALE * (1 + (lags[:, None].square() + right.square()).sqrt()) * cepstrum
-        scaled[_REACH_PX, 0] = cepstrum[_REACH_PX, 0] - _USUAL_LEVEL
-        return scaled.clamp(-_MOST, _MOST).flatten()
+        level = torch.zeros_like(cepstrum)
+        level[REACH_PX, 0] = _USUAL_LEVEL
+        return ((cepstrum - level).flatten() * lag_scale().to(grey.device)).clamp(-_MOST, _MOST)
+
+
+@lru_cache(maxsize=1)
+def lag_scale() -> Tensor:
+    """What `describe_blur` multiplies the cepstrum by, (F,): the further the lag, the fainter it is."""
+    lags = torch.arange(-REACH_PX, REACH_PX + 1)
+    scale = _SCALE * (1 + (lags[:, None].square() + lags[REACH_PX:].square()).sqrt())
+    scale[REACH_PX, 0] = 1.0
+    return scale.flatten()
 
 
 @lru_cache(maxsize=1)

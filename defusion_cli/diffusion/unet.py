@@ -21,6 +21,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
 from defusion_cli.diffusion.schedule import LAST_TIMESTEP
+from defusion_cli.diffusion.sharpening import SharpeningBranch
 from defusion_cli.cepstrum import CEPSTRUM_FEATURES
 from defusion_cli.grain import FINE_FEATURES, extended, read_grain
 from defusion_cli.thumbnail import look_at_cells
@@ -363,6 +364,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         Whether it is told the grain of the whole photograph (`defusion_cli.grain`).
     blur
         Whether it is told how the whole photograph is blurred (`defusion_cli.cepstrum`).
+    sharpen
+        Whether a `SharpeningBranch` undoes blur first; the U-Net is told and adds to it.
     coarse
         Whether a `CoarseBranch` makes the first estimate from the whole photograph; the U-Net is told and adds to it.
     late
@@ -385,6 +388,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         grain: bool = False,
         late: bool = False,
         blur: bool = False,
+        sharpen: bool = False,
         experts: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
@@ -407,7 +411,9 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.up = nn.ModuleList(_blocks(w, e, n, m) for w, n, m in levels[:-1])
         self.coarse_branch = CoarseBranch(out_channels, e, cross_attention_dim) if coarse else None
-        self.coarse_in = nn.Conv2d(4 * out_channels, widths[0], 3, padding=1, bias=False) if coarse else None
+        self.sharpening = SharpeningBranch(cross_attention_dim) if sharpen else None
+        told = coarse or sharpen
+        self.coarse_in = nn.Conv2d(4 * out_channels, widths[0], 3, padding=1, bias=False) if told else None
         self.output_heads = output_heads
         self.conv_out = nn.Conv2d(widths[0], 4 * out_channels * output_heads, 3, padding=1)
         self.gate = nn.Linear(e, output_heads) if output_heads > 1 else None
@@ -464,6 +470,13 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         grid = self.coarse_branch(cells, self.instruction.standardised(tokens), grain)
         return self.coarse_branch.on_cells(grid, cells)
 
+    def sharpening_estimate(self, lq: Tensor, tokens: Tensor, grain: Tensor) -> Tensor:
+        """What the sharpening branch alone makes of parts of photographs, N×3×H×W."""
+        if self.sharpening is None:
+            raise ValueError("this backbone has no sharpening branch")
+        estimate: Tensor = self.sharpening(lq, self.instruction.standardised(tokens), grain)
+        return estimate
+
     def _output(self, x: Tensor, condition: Tensor) -> Tensor:
         """Features at half the resolution to y₀ at the full one."""
         if self.gate is None:
@@ -517,30 +530,36 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
             cells = look_at_cells(whole)
         grain = given.get("grain")
-        if grain is None and (self.grain_encoder or self.blur_encoder or self.coarse_branch):
+        if grain is None and (self.grain_encoder or self.blur_encoder or self.coarse_branch or self.sharpening):
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
         condition, seen = self._condition(timestep, encoder_hidden_states, cells, grain)
         tokens = torch.cat([encoder_hidden_states + self.token_position, seen], dim=1)
         height, width = sample.shape[2:]
-        multiple, coarse, told = 2 ** len(self.down), None, None
+        multiple, first, told = 2 ** len(self.down), None, None
         extra: tuple[Tensor, ...] = ()
-        if self.coarse_branch is not None and self.coarse_in is not None and grain is not None:
-            rest, lq = sample.split([sample.shape[1] - self.coarse_branch.channels, self.coarse_branch.channels], dim=1)
-            # The same at every step, for so is what veils a photograph.
-            grid = self.coarse_branch(cells, self.instruction.standardised(encoder_hidden_states), grain)
-            if self.training:
-                extra = (self.coarse_branch.on_cells(grid, cells),)
-            coarse = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)
-            # The rest of the network looks at what the coarse estimate leaves, and is told what that took away.
-            sample = torch.cat([rest, lq - coarse], dim=1)
-            told = self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(coarse, multiple), 2))
+        if self.coarse_in is not None and grain is not None:
+            channels = self.coarse_in.in_channels // 4
+            rest, lq = sample.split([sample.shape[1] - channels, channels], dim=1)
+            # The same at every step, for so is what veils or blurs a photograph.
+            asked = self.instruction.standardised(encoder_hidden_states)
+            first = torch.zeros_like(lq)
+            if self.coarse_branch is not None:
+                grid = self.coarse_branch(cells, asked, grain)
+                if self.training:
+                    extra = (self.coarse_branch.on_cells(grid, cells),)
+                first = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)
+            if self.sharpening is not None:
+                first = first + self.sharpening(lq, asked, grain)
+            # The rest of the network looks at what the first estimate leaves, and is told what that took away.
+            sample = torch.cat([rest, lq - first], dim=1)
+            told = self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(first, multiple), 2))
         x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, multiple), 2))
         if told is not None:
             x = x + told
         x = _down_and_up(self, x, condition, lambda x: self.middle(self.attention(x, tokens), condition))
         y0 = self._output(x, condition)[:, :, :height, :width]
-        if coarse is not None:
-            y0 = y0 + coarse
+        if first is not None:
+            y0 = y0 + first
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0, *extra)
 
 

@@ -174,16 +174,18 @@ class DiffusionTraining:
         coarse = self.config.is_coarse(self.step)
         if coarse is not self.in_coarse_stretch:
             self._begin_stretch(coarse)
-        parts, loss_of = self._parts(batch), self._coarse_loss if coarse else self._loss
+        alone = coarse or self.config.learns == "sharpening"  # by a part of the network, which has its own loss
+        parts = self._parts(batch)
+        loss_of = self._coarse_loss if coarse else self._sharpening_loss if alone else self._loss
         total = torch.zeros((), device=self.rank.device)
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
-            wait = nullcontext() if last or self.forward is self.model else self.forward.no_sync()  # type: ignore[operator]
+            wait = nullcontext() if alone or last or self.forward is self.model else self.forward.no_sync()  # type: ignore[operator]
             with wait:
                 loss = loss_of(batch, part) * (len(part) / len(batch.numbers))
                 loss.backward()
             total += loss.detach()
-        if coarse and self.rank.count > 1:
+        if alone and self.rank.count > 1:
             self._share_gradients()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self._update(norm)
@@ -199,7 +201,7 @@ class DiffusionTraining:
         self.in_coarse_stretch = coarse
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(coarse or _learns(name, self.config.learns))
-        if self.rank.count > 1 and not coarse:  # it must be told anew of what learns
+        if self.rank.count > 1 and not coarse and self.config.learns != "sharpening":  # it must be told anew of what learns
             devices = [self.rank.device.index] if self.rank.device.type == "cuda" else None
             self.forward = DistributedDataParallel(self.model, devices, gradient_as_bucket_view=True)
 
@@ -295,6 +297,22 @@ class DiffusionTraining:
             estimate = model.coarse_estimate(tokens, view, batch.grain[views].to(device))
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
+    def _sharpening_loss(self, batch: Batch, part: range) -> Tensor:
+        """Mean loss of the sharpening branch on the crops of some views."""
+        device, k = self.rank.device, self.config.synthesis.crops_per_view
+        crops = slice(part.start * k, part.stop * k)
+        lq = (2 * batch.lq[crops] - 1).to(device)
+        y0 = (2 * (batch.lq[crops] - batch.target[crops])).to(device)
+        tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part]).to(device)
+        grain = batch.grain[part.start : part.stop].to(device)
+        model: Any = self.model
+        estimate = model.sharpening_estimate(lq, *(given.repeat_interleave(k, dim=0) for given in (tokens, grain)))
+        sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
+        # What it leaves of everything else is no fault of its own: over what it was, as the gain in dB counts.
+        before = _square_errors(torch.zeros_like(y0), y0)
+        after = _square_errors(estimate, y0)
+        return torch.where(sizes > 0, (after + _ERROR_FLOOR) / (before + _ERROR_FLOOR), after / _ERROR_FLOOR).mean()
+
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, list[Sequence[int]]]:
         """ε and t of the crops of some views, each view by its own generator.
 
@@ -382,6 +400,8 @@ def _learns(name: str, learner: str) -> bool:
     """Whether a parameter is among those that learn in a training of everything together."""
     if learner == "late":
         return name.startswith("late_condition.")
+    if learner == "sharpening":
+        return name.startswith("sharpening.")
     return learner == "all" or not name.startswith("coarse_branch.")
 
 

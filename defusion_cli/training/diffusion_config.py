@@ -92,6 +92,7 @@ class DiffusionConfig:
         learns alone and stays as good as it became there. ``late``: only what our backbone with the option `late` hears
         at t < T, on samples with t < T: a finished model (``--init-from``) learns how further steps are to look, and
         one step stays what it is, bit by bit.
+        ``sharpening``: the sharpening branch alone, option `sharpen` of our backbone.
     loss
         ``balanced``: as ``relative``, over what is usual for the kind of damage, so that all are heard alike in dB
         (`defusion_cli.training.balance`).
@@ -184,6 +185,12 @@ class DiffusionConfig:
                 found="learns = late",
                 fix="--set backbone_options.late=true with the small backbone",
             )
+        if self.learns == "sharpening" and not (self.backbone == "small" and self.backbone_options.get("sharpen")):
+            raise UsageError(
+                "There is no sharpening branch that could learn.",
+                found="learns = sharpening",
+                fix="--set backbone_options.sharpen=true with the small backbone",
+            )
         if not 1 <= self.own_steps < TRAIN_TIMESTEPS:
             raise UsageError(
                 "There is no such number of steps.", found=f"own_steps = {self.own_steps}", accepted="1 … 999"
@@ -258,7 +265,7 @@ class DiffusionConfig:
 
 LOSSES = ("balanced", "relative", "psnr", "mse")
 BACKBONES = ("small", "unet2d")
-LEARNERS = ("all", "trunk", "late")
+LEARNERS = ("all", "trunk", "late", "sharpening")
 
 _PAPER_UNET: dict[str, object] = {
     "block_out_channels": (192, 384, 576, 768),

@@ -1,0 +1,121 @@
+"""What the whole photograph says of its blur, undone by one filter.
+
+A point spread function K that is the same all over the photograph multiplies its spectrum, and so adds ½·log|K|² to the
+logarithm of the amplitudes, where the cepstrum of many parts of the photograph shows it (`defusion_cli.cepstrum`). What
+was added is taken away again: homomorphic filtering (Oppenheim, Schafer and Stockham, Proc. IEEE 1968; for blurred
+pictures Stockham, Cannon and Ingebretsen, "Blind deconvolution through digital signal processing", Proc. IEEE 1975).
+Which lags tell of blur and which of the picture, how much noise forbids, and when nothing of this is wanted, is learnt.
+The phase of K is not in the spectrum's amplitudes: that of a path which is not symmetric remains, for the U-Net.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defusion_cli.cepstrum import CEPSTRUM_FEATURES, REACH_PX, lag_scale
+from defusion_cli.grain import GRAIN_FEATURES
+
+_GRID = 64
+"""Frequencies of the response, along each axis."""
+_REACH, _TAPER = 24, 8
+"""The filter reaches so many pixels, and fades over the last of them."""
+_MOST_LOG_GAIN = 2.2
+_HIDDEN, _FIRST_GATE, _SHORT_PX = 256, 0.3, 2.0
+
+
+class SharpeningBranch(nn.Module):
+    """y₀ of blur as far as a filter of positive gain undoes it: −G∗x_LQ, with one G for a photograph.
+
+    1 + G(f) = exp(g · Σ_lag (L(lag)·c(lag) + b(lag)) · cos(2πf·lag)), no less than 1: c is the cepstrum, L and g ≥ 0
+    are learnt, b is a perceptron's correction; g depends on the instruction alone, and where it is zero nothing is done.
+    """
+
+    def __init__(self, token_dim: int) -> None:
+        super().__init__()
+        self.lifter = nn.Parameter(-0.5 / lag_scale())
+        self.gate = nn.Linear(2 * token_dim, 1)
+        self.look = nn.Linear(2 * token_dim + GRAIN_FEATURES, _HIDDEN)
+        self.correct = nn.Linear(_HIDDEN, CEPSTRUM_FEATURES)
+        nn.init.kaiming_normal_(self.look.weight, nonlinearity="linear")
+        nn.init.constant_(self.gate.bias, _FIRST_GATE)
+        for parameter in (self.look.bias, self.gate.weight, self.correct.weight, self.correct.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, asked: Tensor, grain: Tensor) -> Tensor:
+        """The estimate, N×C×H×W.
+
+        Parameters
+        ----------
+        x
+            x_LQ of a part of each photograph, N×C×H×W in [−1, 1].
+        asked
+            What the instructions say, `InstructionSummary.standardised`, N×2·D.
+        grain
+            `read_grain` of the whole photographs, N×F.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            gate = self.gate(asked.float().to(self.gate.weight.dtype)).relu()
+            if not (torch.is_grad_enabled() or torch.compiler.is_compiling() or gate.any()):
+                return torch.zeros_like(x)
+            return filtered(x.float(), -self._filters(gate, asked, grain).float()).to(x.dtype)
+
+    def _filters(self, gate: Tensor, asked: Tensor, grain: Tensor) -> Tensor:
+        """The kernels of G, N×49×49; each sums to zero, so that nothing changes brightness."""
+        kind = self.look.weight.dtype
+        asked, grain = asked.to(kind), grain.to(kind)
+        correction = self.correct(F.silu(self.look(torch.cat([asked, grain], dim=1))))
+        lags = gate * (self.lifter * grain[:, -CEPSTRUM_FEATURES:] + correction)
+        lags = lags.float().unflatten(1, (2 * REACH_PX + 1, REACH_PX + 1))
+        to_rows, to_columns, from_rows, from_columns, taper = (table.to(lags.device) for table in _tables())
+        log_gain = to_rows[0] @ lags @ to_columns[0] - to_rows[1] @ lags @ to_columns[1]
+        gain = log_gain.clamp(0, _MOST_LOG_GAIN).exp() - 1
+        kernel = from_rows[0] @ gain @ from_columns[0] - from_rows[1] @ gain @ from_columns[1]
+        kernel = kernel * taper
+        result: Tensor = kernel - taper * kernel.sum(dim=(1, 2), keepdim=True) / taper.sum()
+        return result
+
+
+def filtered(x: Tensor, kernels: Tensor) -> Tensor:
+    """N×C×H×W convolved with N symmetric kernels of odd size, mirrored at the border."""
+    reach = kernels.shape[-1] // 2
+    mode = "reflect" if min(x.shape[2:]) > reach else "replicate"
+    padded = F.pad(x, (reach,) * 4, mode=mode)
+    if torch.compiler.is_compiling():  # exported for one photograph; transforms are not to be had everywhere
+        return F.conv2d(padded.flatten(0, 1)[:, None], kernels[:1, None]).unflatten(0, x.shape[:2])[:, :, 0]
+    size = padded.shape[2:]
+    spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernels, s=size)[:, None]
+    return torch.fft.irfft2(spectrum, s=size)[:, :, 2 * reach :, 2 * reach :]
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """From lags to gains at 64×33 frequencies and from these to a kernel, each as cos and sin; and the kernel's taper.
+
+    cos(a + b) = cos a · cos b − sin a · sin b makes products of matrices of what is a sum over both axes.
+    """
+    frequency = 2 * math.pi / _GRID * torch.arange(_GRID, dtype=torch.float64)
+    half = frequency[: _GRID // 2 + 1]
+    lags, taps = (torch.arange(-reach, reach + 1, dtype=torch.float64) for reach in (REACH_PX, _REACH))
+    both_ways = torch.full((REACH_PX + 1, 1), 2.0, dtype=torch.float64)
+    both_ways[0] = 1.0  # the column of lag 0 holds lags of both signs already
+    weights = torch.full((_GRID // 2 + 1, 1), 2.0, dtype=torch.float64)
+    weights[[0, -1]] = 1.0
+    ends = ((_REACH + 1 - taps.abs()) / _TAPER).clamp(0, 1)
+    window = (0.5 - 0.5 * (math.pi * ends).cos())[:, None]
+    tables = (
+        _waves(frequency[:, None] * lags),
+        both_ways * _waves(lags[REACH_PX:, None] * half),
+        _waves(taps[:, None] * frequency),
+        weights / _GRID**2 * _waves(half[:, None] * taps),
+    )
+    rows, columns, taps_down, taps_right = (table.float() for table in tables)
+    return rows, columns, taps_down, taps_right, (window * window.T).float()
+
+
+def _waves(angle: Tensor) -> Tensor:
+    return torch.stack([angle.cos(), angle.sin()])
