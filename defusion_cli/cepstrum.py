@@ -56,7 +56,7 @@ def describe_blur(crops: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 def lag_scale() -> Tensor:
     """What `describe_blur` multiplies the cepstrum by, (F,): the further the lag, the fainter it is."""
-    lags = torch.arange(-REACH_PX, REACH_PX + 1)
+    lags = torch.arange(-REACH_PX, REACH_PX + 1, device="cpu")  # modules may be made on "meta"
     scale = _SCALE * (1 + (lags[:, None].square() + lags[REACH_PX:].square()).sqrt())
     scale[REACH_PX, 0] = 1.0
     return scale.flatten()

@@ -25,25 +25,26 @@ _GRID = 64
 _REACH, _TAPER = 24, 8
 """The filter reaches so many pixels, and fades over the last of them."""
 _MOST_LOG_GAIN = 2.2
-_HIDDEN, _FIRST_GATE, _SHORT_PX = 256, 0.3, 2.0
+_HIDDEN = 256
 
 
 class SharpeningBranch(nn.Module):
     """y₀ of blur as far as a filter of positive gain undoes it: −G∗x_LQ, with one G for a photograph.
 
-    1 + G(f) = exp(g · Σ_lag (L(lag)·c(lag) + b(lag)) · cos(2πf·lag)), no less than 1: c is the cepstrum, L and g ≥ 0
-    are learnt, b is a perceptron's correction; g depends on the instruction alone, and where it is zero nothing is done.
+    1 + G(f) = exp(Σ_lag w(lag)·(a(lag)·c(lag) + b(lag))·cos(2πf·lag)), no less than 1: c is the cepstrum, a is learnt,
+    b is what a perceptron says that sees c, the instruction and the grain. Where G is zero nothing is done.
     """
+
+    weight: Tensor
 
     def __init__(self, token_dim: int) -> None:
         super().__init__()
-        self.lifter = nn.Parameter(-0.5 / lag_scale())
-        self.gate = nn.Linear(2 * token_dim, 1)
+        self.register_buffer("weight", 0.5 / lag_scale(), persistent=False)
+        self.lifter = nn.Parameter(torch.zeros(CEPSTRUM_FEATURES))
         self.look = nn.Linear(2 * token_dim + GRAIN_FEATURES, _HIDDEN)
         self.correct = nn.Linear(_HIDDEN, CEPSTRUM_FEATURES)
         nn.init.kaiming_normal_(self.look.weight, nonlinearity="linear")
-        nn.init.constant_(self.gate.bias, _FIRST_GATE)
-        for parameter in (self.look.bias, self.gate.weight, self.correct.weight, self.correct.bias):
+        for parameter in (self.look.bias, self.correct.weight, self.correct.bias):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, asked: Tensor, grain: Tensor) -> Tensor:
@@ -59,17 +60,17 @@ class SharpeningBranch(nn.Module):
             `read_grain` of the whole photographs, N×F.
         """
         with torch.autocast(x.device.type, enabled=False):
-            gate = self.gate(asked.float().to(self.gate.weight.dtype)).relu()
-            if not (torch.is_grad_enabled() or torch.compiler.is_compiling() or gate.any()):
+            kernels = self._filters(asked, grain)
+            if not (torch.is_grad_enabled() or torch.compiler.is_compiling() or kernels.any()):
                 return torch.zeros_like(x)
-            return filtered(x.float(), -self._filters(gate, asked, grain).float()).to(x.dtype)
+            return filtered(x.float(), -kernels).to(x.dtype)
 
-    def _filters(self, gate: Tensor, asked: Tensor, grain: Tensor) -> Tensor:
+    def _filters(self, asked: Tensor, grain: Tensor) -> Tensor:
         """The kernels of G, N×49×49; each sums to zero, so that nothing changes brightness."""
         kind = self.look.weight.dtype
         asked, grain = asked.to(kind), grain.to(kind)
         correction = self.correct(F.silu(self.look(torch.cat([asked, grain], dim=1))))
-        lags = gate * (self.lifter * grain[:, -CEPSTRUM_FEATURES:] + correction)
+        lags = self.weight * (self.lifter * grain[:, -CEPSTRUM_FEATURES:] + correction)
         lags = lags.float().unflatten(1, (2 * REACH_PX + 1, REACH_PX + 1))
         to_rows, to_columns, from_rows, from_columns, taper = (table.to(lags.device) for table in _tables())
         log_gain = to_rows[0] @ lags @ to_columns[0] - to_rows[1] @ lags @ to_columns[1]

@@ -308,10 +308,9 @@ class DiffusionTraining:
         model: Any = self.model
         estimate = model.sharpening_estimate(lq, *(given.repeat_interleave(k, dim=0) for given in (tokens, grain)))
         sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
-        # What it leaves of everything else is no fault of its own: over what it was, as the gain in dB counts.
-        before = _square_errors(torch.zeros_like(y0), y0)
-        after = _square_errors(estimate, y0)
-        return torch.where(sizes > 0, (after + _ERROR_FLOOR) / (before + _ERROR_FLOOR), after / _ERROR_FLOOR).mean()
+        # In decibels: it can do little about most damage, and what it leaves of that is not to be heard.
+        before, after = ((_square_errors(x, y0) + _ERROR_FLOOR).log() for x in (torch.zeros_like(y0), estimate))
+        return torch.where(sizes > 0, after - before, after - math.log(_ERROR_FLOOR)).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, list[Sequence[int]]]:
         """ε and t of the crops of some views, each view by its own generator.
