@@ -74,7 +74,8 @@ class SharpeningBranch(nn.Module):
         lags = lags.float().unflatten(1, (2 * REACH_PX + 1, REACH_PX + 1))
         to_rows, to_columns, from_rows, from_columns, taper = (table.to(lags.device) for table in _tables())
         log_gain = to_rows[0] @ lags @ to_columns[0] - to_rows[1] @ lags @ to_columns[1]
-        gain = log_gain.clamp(0, _MOST_LOG_GAIN).exp() - 1
+        # Unlike that of `clamp`, this gradient is there at zero, where everything begins.
+        gain = torch.where(log_gain < 0, 0, log_gain).clamp(max=_MOST_LOG_GAIN).exp() - 1
         kernel = from_rows[0] @ gain @ from_columns[0] - from_rows[1] @ gain @ from_columns[1]
         kernel = kernel * taper
         result: Tensor = kernel - taper * kernel.sum(dim=(1, 2), keepdim=True) / taper.sum()
