@@ -25,7 +25,7 @@ _GRID = 64
 _REACH, _TAPER = 24, 8
 """The filter reaches so many pixels, and fades over the last of them."""
 _MOST_LOG_GAIN = 2.2
-_HIDDEN = 256
+_HIDDEN = 192
 
 
 class SharpeningBranch(nn.Module):
