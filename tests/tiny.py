@@ -32,10 +32,14 @@ def save_inception(folder: Path) -> Path:
     return folder / INCEPTION
 
 
-def save_tiny_model(folder: Path, coarse: bool = False, grain: bool = False) -> Path:
+def save_tiny_model(folder: Path, coarse: bool = False, grain: bool = False, **options: object) -> Path:
     """Save a model that changes what it is given: its output layer is not zero."""
     torch.manual_seed(0)
-    unet = DegradationUNet(widths=(8, 8), blocks=(1, 1), condition_dim=32, heads=2, coarse=coarse, grain=grain)
+    unet = DegradationUNet(
+        widths=(8, 8), blocks=(1, 1), condition_dim=32, heads=2, coarse=coarse, grain=grain, **options
+    )
+    if unet.sharpening is not None:
+        torch.nn.init.normal_(unet.sharpening.correct.bias, std=0.05)
     if unet.coarse_branch is not None:
         torch.nn.init.normal_(unet.coarse_branch.conv_out.weight, std=0.02)
     if unet.grain_encoder is not None:

@@ -159,7 +159,7 @@ class DefusionPipeline(DiffusionPipeline):
     def sees_grain(self) -> bool:
         """Whether the backbone is told what the fine detail of the whole photograph says."""
         unet: Any = self.unet
-        return any(unet.config.get(part) for part in ("grain", "blur", "coarse", "sharpen"))
+        return any(unet.config.get(part) for part in ("grain", "coarse", "sharpen"))
 
     def _planned(self, steps: int) -> DDIMScheduler:
         """A scheduler for so many steps: a fresh one, since tiles may run in threads.

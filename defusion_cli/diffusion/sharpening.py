@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from defusion_cli.cepstrum import CEPSTRUM_FEATURES, REACH_PX, lag_scale
@@ -35,11 +37,8 @@ class SharpeningBranch(nn.Module):
     b is what a perceptron says that sees c, the instruction and the grain. Where G is zero nothing is done.
     """
 
-    weight: Tensor
-
     def __init__(self, token_dim: int) -> None:
         super().__init__()
-        self.register_buffer("weight", 0.5 / lag_scale(), persistent=False)
         self.lifter = nn.Parameter(torch.zeros(CEPSTRUM_FEATURES))
         self.look = nn.Linear(2 * token_dim + GRAIN_FEATURES, _HIDDEN)
         self.correct = nn.Linear(_HIDDEN, CEPSTRUM_FEATURES)
@@ -60,19 +59,27 @@ class SharpeningBranch(nn.Module):
             `read_grain` of the whole photographs, N×F.
         """
         with torch.autocast(x.device.type, enabled=False):
-            kernels = self._filters(asked, grain)
-            if not (torch.is_grad_enabled() or torch.compiler.is_compiling() or kernels.any()):
+            kernels = -self._filters(asked, grain)
+            if torch.compiler.is_compiling():
+                return _convolved(x.float(), kernels)
+            if not (torch.is_grad_enabled() or kernels.any()):
                 return torch.zeros_like(x)
-            return filtered(x.float(), -kernels).to(x.dtype)
+            return filtered(x.float(), kernels).to(x.dtype)
 
     def _filters(self, asked: Tensor, grain: Tensor) -> Tensor:
         """The kernels of G, N×49×49; each sums to zero, so that nothing changes brightness."""
         kind = self.look.weight.dtype
         asked, grain = asked.to(kind), grain.to(kind)
         correction = self.correct(F.silu(self.look(torch.cat([asked, grain], dim=1))))
-        lags = self.weight * (self.lifter * grain[:, -CEPSTRUM_FEATURES:] + correction)
-        lags = lags.float().unflatten(1, (2 * REACH_PX + 1, REACH_PX + 1))
-        to_rows, to_columns, from_rows, from_columns, taper = (table.to(lags.device) for table in _tables())
+        lags = (
+            (self.lifter * grain[:, -CEPSTRUM_FEATURES:] + correction).float()
+            * 0.5
+            / torch.from_numpy(lag_scale()).to(grain.device)
+        )
+        lags = lags.unflatten(1, (2 * REACH_PX + 1, REACH_PX + 1))
+        to_rows, to_columns, from_rows, from_columns, taper = (
+            torch.from_numpy(table).to(lags.device) for table in _tables()
+        )
         log_gain = to_rows[0] @ lags @ to_columns[0] - to_rows[1] @ lags @ to_columns[1]
         # Unlike that of `clamp`, this gradient is there at zero, where everything begins.
         gain = torch.where(log_gain < 0, 0, log_gain).clamp(max=_MOST_LOG_GAIN).exp() - 1
@@ -84,40 +91,48 @@ class SharpeningBranch(nn.Module):
 
 def filtered(x: Tensor, kernels: Tensor) -> Tensor:
     """N×C×H×W convolved with N symmetric kernels of odd size, mirrored at the border."""
-    reach = kernels.shape[-1] // 2
-    mode = "reflect" if min(x.shape[2:]) > reach else "replicate"
-    padded = F.pad(x, (reach,) * 4, mode=mode)
-    if torch.compiler.is_compiling():  # exported for one photograph; transforms are not to be had everywhere
-        return F.conv2d(padded.flatten(0, 1)[:, None], kernels[:1, None]).unflatten(0, x.shape[:2])[:, :, 0]
-    size = padded.shape[2:]
+    padded = _padded(x, kernels)
+    size, cut = padded.shape[2:], kernels.shape[-1] - 1
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernels, s=size)[:, None]
-    return torch.fft.irfft2(spectrum, s=size)[:, :, 2 * reach :, 2 * reach :]
+    return torch.fft.irfft2(spectrum, s=size)[:, :, cut:, cut:]
+
+
+def _padded(x: Tensor, kernels: Tensor) -> Tensor:
+    reach = kernels.shape[-1] // 2
+    return F.pad(x, (reach,) * 4, mode="reflect" if min(x.shape[2:]) > reach else "replicate")
+
+
+def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
+    """`filtered` by plain convolutions: slow, but every runtime knows them."""
+    planes = _padded(x, kernels).flatten(0, 1)[None]
+    weights = kernels[:, None].expand(-1, x.shape[1], -1, -1).flatten(0, 1)[:, None]
+    return F.conv2d(planes, weights, groups=len(weights)).unflatten(1, x.shape[:2])[0]
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _tables() -> tuple[NDArray[np.float32], ...]:
     """From lags to gains at 64×33 frequencies and from these to a kernel, each as cos and sin; and the kernel's taper.
 
     cos(a + b) = cos a · cos b − sin a · sin b makes products of matrices of what is a sum over both axes.
     """
-    frequency = 2 * math.pi / _GRID * torch.arange(_GRID, dtype=torch.float64)
+    frequency = 2 * math.pi / _GRID * np.arange(_GRID)
     half = frequency[: _GRID // 2 + 1]
-    lags, taps = (torch.arange(-reach, reach + 1, dtype=torch.float64) for reach in (REACH_PX, _REACH))
-    both_ways = torch.full((REACH_PX + 1, 1), 2.0, dtype=torch.float64)
+    lags, taps = (np.arange(-reach, reach + 1) for reach in (REACH_PX, _REACH))
+    both_ways = np.full((REACH_PX + 1, 1), 2.0)
     both_ways[0] = 1.0  # the column of lag 0 holds lags of both signs already
-    weights = torch.full((_GRID // 2 + 1, 1), 2.0, dtype=torch.float64)
+    weights = np.full((_GRID // 2 + 1, 1), 2.0)
     weights[[0, -1]] = 1.0
-    ends = ((_REACH + 1 - taps.abs()) / _TAPER).clamp(0, 1)
-    window = (0.5 - 0.5 * (math.pi * ends).cos())[:, None]
+    ends = np.clip((_REACH + 1 - np.abs(taps)) / _TAPER, 0, 1)
+    window = (0.5 - 0.5 * np.cos(math.pi * ends))[:, None]
     tables = (
         _waves(frequency[:, None] * lags),
         both_ways * _waves(lags[REACH_PX:, None] * half),
         _waves(taps[:, None] * frequency),
         weights / _GRID**2 * _waves(half[:, None] * taps),
+        window * window.T,
     )
-    rows, columns, taps_down, taps_right = (table.float() for table in tables)
-    return rows, columns, taps_down, taps_right, (window * window.T).float()
+    return tuple(table.astype(np.float32) for table in tables)
 
 
-def _waves(angle: Tensor) -> Tensor:
-    return torch.stack([angle.cos(), angle.sin()])
+def _waves(angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([np.cos(angle), np.sin(angle)])

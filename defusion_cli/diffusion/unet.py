@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from defusion_cli.diffusion.schedule import LAST_TIMESTEP
 from defusion_cli.diffusion.sharpening import SharpeningBranch
-from defusion_cli.cepstrum import CEPSTRUM_FEATURES
 from defusion_cli.grain import FINE_FEATURES, extended, read_grain
 from defusion_cli.thumbnail import look_at_cells
 
@@ -158,19 +157,19 @@ class ThumbnailEncoder(nn.Module):
         return self.out(thumbnail.flatten(2).transpose(1, 2))
 
 
-class DetailEncoder(nn.Module):
-    """A part of what `defusion_cli.grain` says of the whole photograph, N×F to N×E features; zero at first."""
+class GrainEncoder(nn.Module):
+    """What `defusion_cli.grain` says of the noise of the whole photograph, N×F to N×E features; zero at first."""
 
-    def __init__(self, described: int, features: int) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
-        self.look = nn.Linear(described, features)
+        self.look = nn.Linear(FINE_FEATURES, features)
         self.out = nn.Linear(features, features, bias=False)
         nn.init.kaiming_normal_(self.look.weight, nonlinearity="linear")
         nn.init.zeros_(self.look.bias)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, described: Tensor) -> Tensor:
-        return self.out(F.silu(self.look(described.to(self.look.weight.dtype))))
+    def forward(self, grain: Tensor) -> Tensor:
+        return self.out(F.silu(self.look(grain[:, :FINE_FEATURES].to(self.look.weight.dtype))))
 
 
 class LateCondition(nn.Module):
@@ -362,8 +361,6 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         Side of the square thumbnail of the whole photograph, a multiple of 64.
     grain
         Whether it is told the grain of the whole photograph (`defusion_cli.grain`).
-    blur
-        Whether it is told how the whole photograph is blurred (`defusion_cli.cepstrum`).
     sharpen
         Whether a `SharpeningBranch` undoes blur first; the U-Net is told and adds to it.
     coarse
@@ -387,7 +384,6 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         coarse: bool = False,
         grain: bool = False,
         late: bool = False,
-        blur: bool = False,
         sharpen: bool = False,
         experts: tuple[int, ...] = (),
     ) -> None:
@@ -400,8 +396,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.thumbnail = ThumbnailEncoder(cross_attention_dim)
         self.shown_norm, self.seen_norm = nn.LayerNorm(e), nn.LayerNorm(cross_attention_dim)
         self.condition = nn.Sequential(nn.Linear(2 * e + cross_attention_dim, e), nn.SiLU(), nn.Linear(e, e))
-        self.grain_encoder = DetailEncoder(FINE_FEATURES, e) if grain else None
-        self.blur_encoder = DetailEncoder(CEPSTRUM_FEATURES, e) if blur else None
+        self.grain_encoder = GrainEncoder(e) if grain else None
         self.late_condition = LateCondition(e) if late else None
         self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(w, e, n, m) for w, n, m in levels)
@@ -450,9 +445,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         steps = torch.as_tensor(timestep, device=summary.device).expand(len(summary))
         known = self.condition[0](torch.cat([self.time(_sinusoid(steps, 64).to(summary.dtype)), summary], dim=1))
         if self.grain_encoder is not None and grain is not None:
-            known = known + self.grain_encoder(grain[:, :FINE_FEATURES])
-        if self.blur_encoder is not None and grain is not None:
-            known = known + self.blur_encoder(grain[:, FINE_FEATURES:])
+            known = known + self.grain_encoder(grain)
         condition = self.condition[1:](known)
         if self.late_condition is not None:
             condition = condition + self.late_condition(condition, steps)
@@ -530,7 +523,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
             cells = look_at_cells(whole)
         grain = given.get("grain")
-        if grain is None and (self.grain_encoder or self.blur_encoder or self.coarse_branch or self.sharpening):
+        if grain is None and (self.grain_encoder or self.coarse_branch or self.sharpening):
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
         condition, seen = self._condition(timestep, encoder_hidden_states, cells, grain)
         tokens = torch.cat([encoder_hidden_states + self.token_position, seen], dim=1)

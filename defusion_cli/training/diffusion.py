@@ -201,7 +201,9 @@ class DiffusionTraining:
         self.in_coarse_stretch = coarse
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(coarse or _learns(name, self.config.learns))
-        if self.rank.count > 1 and not coarse and self.config.learns != "sharpening":  # it must be told anew of what learns
+        if (
+            self.rank.count > 1 and not coarse and self.config.learns != "sharpening"
+        ):  # it must be told anew of what learns
             devices = [self.rank.device.index] if self.rank.device.type == "cuda" else None
             self.forward = DistributedDataParallel(self.model, devices, gradient_as_bucket_view=True)
 

@@ -276,9 +276,9 @@ def test_a_foreign_unet_moves_in(tmp_path):
     [
         ({"blocks": (2, 1)}, {"down.0.1", "up.0.1"}),
         ({"experts": (2, 0)}, {"down.0.0", "up.0.0"}),
-        ({"blur": True}, {"blur_encoder"}),
+        ({"sharpen": True}, {"sharpening", "coarse_in"}),
     ],
-    ids=["blocks", "experts", "blur"],
+    ids=["blocks", "experts", "sharpen"],
 )
 def test_a_finished_model_is_given_more_and_goes_on_from_what_it_is(tmp_path, more, fresh):
     torch.manual_seed(0)

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
     """Model folder, graph, and what the command reported."""
     folder = tmp_path_factory.mktemp("export")
-    model = save_tiny_model(folder / "model", coarse=True, grain=True)
+    model = save_tiny_model(folder / "model", coarse=True, grain=True, sharpen=True, experts=(2, 0))
     done = CliRunner().invoke(app, ["export", "onnx", str(folder / "a.onnx"), "--model", str(model), "--json"])
     assert done.exit_code == 0, done.output
     return model, folder / "a.onnx", json.loads(done.stdout)
