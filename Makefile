@@ -60,7 +60,10 @@ gallery: $(VENV)/.tested ## Draw the sheet of every plugin into examples/gallery
 
 train-default: $(VENV)/.tested ## Train the default model anew: make train-default DATA=folder-of-photographs
 	$(BIN)/defusion train-tokenizer --out runs/default/tokenizer
-	$(BIN)/defusion train --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer --out runs/default/unet
+	$(BIN)/defusion train --preset sharpening --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer \
+	  --out runs/default/sharpening
+	$(BIN)/defusion train --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer \
+	  --init-from runs/default/sharpening/model --out runs/default/unet
 	$(BIN)/defusion train --preset later-steps --data '$(DATA)' --tokenizer runs/default/tokenizer/tokenizer \
 	  --init-from runs/default/unet/model --out runs/default/model
 

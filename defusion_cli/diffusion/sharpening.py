@@ -28,6 +28,8 @@ _REACH, _TAPER = 24, 8
 """The filter reaches so many pixels, and fades over the last of them."""
 _MOST_LOG_GAIN = 2.2
 _HIDDEN = 192
+_CAUTION, _NEAR = 1 / 8, 0.3
+"""What the perceptron says of hundreds of lags adds up: at its full size, the first steps of a training go astray."""
 
 
 class SharpeningBranch(nn.Module):
@@ -70,7 +72,7 @@ class SharpeningBranch(nn.Module):
         """The kernels of G, N×49×49; each sums to zero, so that nothing changes brightness."""
         kind = self.look.weight.dtype
         asked, grain = asked.to(kind), grain.to(kind)
-        correction = self.correct(F.silu(self.look(torch.cat([asked, grain], dim=1))))
+        correction = _CAUTION * self.correct(F.silu(self.look(torch.cat([asked, grain], dim=1))))
         lags = (
             (self.lifter * grain[:, -CEPSTRUM_FEATURES:] + correction).float()
             * 0.5
@@ -81,8 +83,9 @@ class SharpeningBranch(nn.Module):
             torch.from_numpy(table).to(lags.device) for table in _tables()
         )
         log_gain = to_rows[0] @ lags @ to_columns[0] - to_rows[1] @ lags @ to_columns[1]
-        # Unlike that of `clamp`, this gradient is there at zero, where everything begins.
-        gain = torch.where(log_gain < 0, 0, log_gain).clamp(max=_MOST_LOG_GAIN).exp() - 1
+        # Where it has just become nothing, and at the beginning is nothing, a gradient still says what it should be.
+        near = torch.where((log_gain <= 0) & (log_gain > -_NEAR), log_gain, 0)
+        gain = (log_gain.clamp(0, _MOST_LOG_GAIN) + near - near.detach()).exp() - 1
         kernel = from_rows[0] @ gain @ from_columns[0] - from_rows[1] @ gain @ from_columns[1]
         kernel = kernel * taper
         result: Tensor = kernel - taper * kernel.sum(dim=(1, 2), keepdim=True) / taper.sum()

@@ -346,8 +346,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
     blocks
         Residual blocks a level, on the way down and again on the way up.
     experts
-        Kernels beside the common one that each convolution of these blocks has, a level (`ConditionedConv`); empty is
-        none anywhere.
+        Kernels beside the common one that each convolution of these blocks has, a level (`ConditionedConv`); levels
+        beyond have none.
     cross_attention_dim
         Size of an instruction token.
     condition_dim
@@ -389,7 +389,9 @@ class DegradationUNet(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         e = condition_dim
-        levels = list(zip(widths, blocks, experts or [0] * len(widths), strict=True))
+        if any(count < 0 for count in experts):
+            raise ValueError(f"{experts} experts")
+        levels = list(zip(widths, blocks, [*experts, *[0] * (len(widths) - len(experts))], strict=True))
         self.time = nn.Sequential(nn.Linear(64, e), nn.SiLU(), nn.Linear(e, e))
         self.instruction = InstructionSummary(cross_attention_dim, e)
         self.token_position = nn.Parameter(torch.zeros(1, 1, cross_attention_dim))

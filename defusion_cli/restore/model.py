@@ -232,7 +232,7 @@ def _believable(value: object, empty: bool = False) -> bool:
 
 def _load_module(kind: Any, folder: Path, check: Any) -> nn.Module:
     settings = _settings(kind, folder / "config.json")
-    layers = [settings.get(key) for key in ("blocks", "layers_per_block", "transformer_layers_per_block")]
+    layers = [settings.get(key) for key in ("blocks", "experts", "layers_per_block", "transformer_layers_per_block")]
     if any(count > _MAX_ITEMS for value in layers for count in _numbers(value)):
         raise DataError(f"{folder / 'config.json'} asks for more layers than any model has.")
     weights = folder / _WEIGHTS

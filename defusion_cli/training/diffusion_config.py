@@ -1,4 +1,4 @@
-"""The recipe of `defusion train`, and its two presets."""
+"""The recipe of `defusion train`, and its presets."""
 
 from __future__ import annotations
 
@@ -277,7 +277,8 @@ _PAPER_UNET: dict[str, object] = {
 }
 
 _DEFAULT = DiffusionConfig(
-    backbone_options={"output_heads": 8, "coarse": True, "grain": True, "late": True, "blocks": (2, 2, 2, 1)},
+    backbone_options={"output_heads": 8, "coarse": True, "grain": True, "late": True, "sharpen": True}
+    | {"blocks": (2, 2, 2, 1), "experts": (4, 3)},
     steps=8000,
     coarse_steps=1500,
     phases=(Phase(0.5, 64, 32), Phase(0.75, 96, 16), Phase(0.9, 128, 8), Phase(1.0, 192, 4)),
@@ -289,6 +290,7 @@ _DEFAULT = DiffusionConfig(
     pure_noise_share=0.82,
     own_share=0.8,
     learns="trunk",
+    untouched_weight=0.03,
     synthesis=SynthesisConfig(
         view_px=320,
         crops_per_view=2,
@@ -303,6 +305,27 @@ _DEFAULT = DiffusionConfig(
 
 PRESETS: dict[str, DiffusionConfig] = {
     "default": _DEFAULT,
+    # Before it: the branch that undoes blur, alone.
+    "sharpening": replace(
+        _DEFAULT,
+        learns="sharpening",
+        steps=1500,
+        coarse_steps=0,
+        phases=(Phase(1.0, 128, 32),),
+        plain_until=0.0,
+        lr=4e-3,
+        muon_lr=0.0,
+        warmup=20,
+        hold=0.4,
+        weight_decay=0.0,
+        ema_decay=0.98,
+        synthesis=replace(
+            _DEFAULT.synthesis,
+            mixture_share=0.1,
+            absent_share=0.03,
+            emphasis={"motion-blur": 16.0, "defocus-blur": 10.0},
+        ),
+    ),
     # After it, with --init-from: what more steps than one are for.
     "later-steps": replace(
         _DEFAULT,

@@ -110,6 +110,8 @@ def test_weights_must_fit_the_configuration(folder: Path) -> None:
         {"widths": [90_000, 90_000]},  # would take terabytes
         {"blocks": [90_000, 1]},
         {"blocks": "many"},
+        {"experts": [90_000]},
+        {"experts": [-1]},
         {"heads": 0},
         {"condition_dim": -1},
         {"widths": None},
