@@ -25,7 +25,7 @@ def train(
         str,
         typer.Option(
             metavar="default|sharpening|later-steps|paper",
-            help="default: a CPU in hours. sharpening: what undoes blur, alone, in minutes; then default goes on from it. "
+            help="default: a CPU in hours. sharpening: what undoes blur, alone, in minutes; default goes on from it. "
             "later-steps: teaches a finished model (--init-from) what more steps than one are for, in minutes. "
             "paper: the supplement, eight A100.",
         ),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,7 +128,7 @@ def _tables() -> tuple[NDArray[np.float32], ...]:
     weights[[0, -1]] = 1.0
     ends = np.clip((_REACH + 1 - np.abs(taps)) / _TAPER, 0, 1)
     window = (0.5 - 0.5 * np.cos(math.pi * ends))[:, None]
-    tables = (
+    tables: tuple[Any, ...] = (
         _waves(frequency[:, None] * lags),
         both_ways * _waves(lags[REACH_PX:, None] * half),
         _waves(taps[:, None] * frequency),
@@ -137,5 +138,5 @@ def _tables() -> tuple[NDArray[np.float32], ...]:
     return tuple(table.astype(np.float32) for table in tables)
 
 
-def _waves(angle: NDArray[np.float64]) -> NDArray[np.float64]:
+def _waves(angle: Any) -> NDArray[np.float64]:
     return np.stack([np.cos(angle), np.sin(angle)])
