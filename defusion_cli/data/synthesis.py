@@ -222,8 +222,8 @@ class ViewMaker:
 def recoloured(view: Image, strength: float, rng: np.random.Generator) -> Image:
     """Another light, another white balance, another saturation, now and then with the channels exchanged.
 
-    Haze, darkness and sea water are told from the colours of the whole picture, and a network that has seen each of some
-    thousand photographs a hundred times tells them from the photograph.
+    Haze, darkness and sea water are told from the colours of the whole picture, and a network that has seen each of
+    some thousand photographs a hundred times tells them from the photograph.
 
     Parameters
     ----------
