@@ -41,7 +41,7 @@ class ConditionedConv(nn.Conv2d):
     def __init__(self, channels: int, condition: int, experts: int) -> None:
         super().__init__(channels, channels, 3, padding=1)
         self.gate = nn.Linear(condition, experts)
-        self.experts = nn.ParameterList(torch.zeros_like(self.weight) for _ in range(experts))
+        self.experts = nn.ParameterList(torch.zeros(self.weight.shape) for _ in range(experts))
         # A condition is about one long, and those of different damage are as far apart.
         nn.init.normal_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
