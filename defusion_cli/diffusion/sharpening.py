@@ -85,8 +85,8 @@ class SharpeningBranch(nn.Module):
         )
         log_gain = to_rows[0] @ lags @ to_columns[0] - to_rows[1] @ lags @ to_columns[1]
         # Where it has just become nothing, and at the beginning is nothing, a gradient still says what it should be.
-        near = torch.where((log_gain <= 0) & (log_gain > -_NEAR), log_gain, 0)
-        gain = (log_gain.clamp(0, _MOST_LOG_GAIN) + near - near.detach()).exp() - 1
+        near = log_gain * ((log_gain <= 0) & (log_gain > -_NEAR))
+        gain = (log_gain.relu().clamp(max=_MOST_LOG_GAIN) + near - near.detach()).exp() - 1
         kernel = from_rows[0] @ gain @ from_columns[0] - from_rows[1] @ gain @ from_columns[1]
         kernel = kernel * taper
         result: Tensor = kernel - taper * kernel.sum(dim=(1, 2), keepdim=True) / taper.sum()
