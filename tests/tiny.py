@@ -32,6 +32,20 @@ def save_inception(folder: Path) -> Path:
     return folder / INCEPTION
 
 
+def make_tiny_tokenizer(codebook_size: int = 16) -> InstructionTokenizer:
+    """An untrained tokenizer with tokens of 32 numbers."""
+    torch.manual_seed(0)
+    return InstructionTokenizer(
+        block_out_channels=(8, 8, 8, 8, 8),
+        layers_per_block=1,
+        attention_levels=0,
+        latent_channels=8,
+        codebook_size=codebook_size,
+        embed_dim=32,
+        norm_num_groups=4,
+    ).eval()
+
+
 def save_tiny_model(folder: Path, coarse: bool = False, grain: bool = False, **options: object) -> Path:
     """Save a model that changes what it is given: its output layer is not zero."""
     torch.manual_seed(0)
@@ -39,7 +53,7 @@ def save_tiny_model(folder: Path, coarse: bool = False, grain: bool = False, **o
         widths=(8, 8), blocks=(1, 1), condition_dim=32, heads=2, coarse=coarse, grain=grain, **options
     )
     if unet.sharpening is not None:
-        torch.nn.init.normal_(unet.sharpening.correct.bias, std=0.05)
+        torch.nn.init.normal_(unet.sharpening.correct.bias, std=1.6)
     if unet.coarse_branch is not None:
         torch.nn.init.normal_(unet.coarse_branch.conv_out.weight, std=0.02)
     if unet.grain_encoder is not None:

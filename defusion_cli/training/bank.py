@@ -68,7 +68,7 @@ class InstructionBank:
     def _side_by_side(self, ids: tuple[str, ...], slot: int) -> Tensor:
         """As many tokens as of one instruction, drawn evenly from those of an instruction for each of `ids`.
 
-        So the names of several degradations are shown when it is restored (`DefusionPipeline.encode_names`).
+        Another way to say the same, which needs no mixture to be drawn and encoded.
         """
         rng = np.random.default_rng([self.seed, zlib.crc32(",".join(ids).encode()), slot])
         each = torch.stack([self._entry((plugin_id,), int(rng.integers(2**31))) for plugin_id in ids])

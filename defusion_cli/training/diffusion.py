@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -172,15 +172,15 @@ class DiffusionTraining:
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One optimiser step on this rank's part of a batch; returns scalars to log."""
         coarse = self.config.is_coarse(self.step)
+        alone = coarse or self.config.learns == "sharpening"  # a part of the network, which has its own loss
         if coarse is not self.in_coarse_stretch:
-            self._begin_stretch(coarse)
-        alone = coarse or self.config.learns == "sharpening"  # by a part of the network, which has its own loss
+            self._begin_stretch(coarse, alone)
         parts = self._parts(batch)
         loss_of = self._coarse_loss if coarse else self._sharpening_loss if alone else self._loss
         total = torch.zeros((), device=self.rank.device)
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
-            wait = nullcontext() if alone or last or self.forward is self.model else self.forward.no_sync()  # type: ignore[operator]
+            wait = nullcontext() if last or self.forward is self.model else self.forward.no_sync()  # type: ignore[operator]
             with wait:
                 loss = loss_of(batch, part) * (len(part) / len(batch.numbers))
                 loss.backward()
@@ -196,14 +196,12 @@ class DiffusionTraining:
             total /= self.rank.count
         return {"loss": float(total), "grad_norm": float(norm), "lr": self.config.learning_rate(self.step - 1)}
 
-    def _begin_stretch(self, coarse: bool) -> None:
+    def _begin_stretch(self, coarse: bool, alone: bool) -> None:
         """Let learn what learns from this step on."""
         self.in_coarse_stretch = coarse
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(coarse or _learns(name, self.config.learns))
-        if (
-            self.rank.count > 1 and not coarse and self.config.learns != "sharpening"
-        ):  # it must be told anew of what learns
+        if self.rank.count > 1 and not alone:  # it must be told anew of what learns
             devices = [self.rank.device.index] if self.rank.device.type == "cuda" else None
             self.forward = DistributedDataParallel(self.model, devices, gradient_as_bucket_view=True)
 
@@ -223,26 +221,41 @@ class DiffusionTraining:
     def _loss(self, batch: Batch, part: range) -> Tensor:
         """Mean loss of some views: how far ŷ₀(y_t, t, x_LQ, v) is from y₀ (supplement section 8; y₀-prediction)."""
         config, device, k = self.config, self.rank.device, self.config.synthesis.crops_per_view
-        crops = slice(part.start * k, part.stop * k)
-        lq = (2 * batch.lq[crops] - 1).to(device, memory_format=torch.channels_last)
-        y0 = (2 * (batch.lq[crops] - batch.target[crops])).to(device, memory_format=torch.channels_last)
+        crops = self._crops_of(part)
+        lq, y0, sizes = self._pictures(batch, part)
         noise, paths = self._draw_noise([batch.numbers[i] for i in part], y0.shape)
         noise, timestep = noise.to(device), torch.tensor([path[-1] for path in paths], device=device)
-        tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part])
+        tokens = self._tokens(batch, part)
         view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
         cells = look_at_cells(view).repeat_interleave(k, dim=0)
         grain = batch.grain[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
-        given = _Given(lq, tokens.to(device).repeat_interleave(k, dim=0), cells, batch.boxes[crops].to(device), grain)
+        given = _Given(lq, tokens.repeat_interleave(k, dim=0), cells, batch.boxes[crops].to(device), grain)
         y_t = diffuse(self.scheduler, config.damage_scale * y0, noise, timestep)
         self._walk(y_t, noise, paths, given)
         estimate, *coarse = self._predict(self.forward, y_t, timestep, given)
-        sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
         loss = self._crop_loss(estimate, y0, sizes, [batch.shown[i] for i in part])
         loss = loss + self._perceptual_loss(lq, estimate, y0, timestep)
         if coarse:
             goal = 2 * batch.coarse[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
             loss = loss + view_losses(_square_errors(coarse[0], goal), sizes).mean()
         return loss
+
+    def _crops_of(self, part: range) -> slice:
+        """Where the crops of some views lie among those of a batch."""
+        k = self.config.synthesis.crops_per_view
+        return slice(part.start * k, part.stop * k)
+
+    def _pictures(self, batch: Batch, part: range) -> tuple[Tensor, Tensor, Tensor]:
+        """x_LQ and y₀ of the crops of some views, N×3×H×W, and the root mean square of y₀ in their views, N."""
+        crops, device = self._crops_of(part), self.rank.device
+        lq = (2 * batch.lq[crops] - 1).to(device, memory_format=torch.channels_last)
+        y0 = (2 * (batch.lq[crops] - batch.target[crops])).to(device, memory_format=torch.channels_last)
+        sizes = 2 * batch.damage[part.start : part.stop].to(device)
+        return lq, y0, sizes.repeat_interleave(self.config.synthesis.crops_per_view)
+
+    def _tokens(self, batch: Batch, part: range) -> Tensor:
+        """Of the instructions of some views."""
+        return self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part]).to(self.rank.device)
 
     def _crop_loss(self, estimate: Tensor, y0: Tensor, sizes: Tensor, shown: Sequence[Sequence[str]]) -> Tensor:
         """Mean of `crop_losses`; what was wrong with each kind is remembered."""
@@ -293,7 +306,7 @@ class DiffusionTraining:
         device, views = self.rank.device, slice(part.start, part.stop)
         view = (2 * batch.thumbnail[views] - 1).to(device, memory_format=torch.channels_last)
         y0 = (2 * batch.coarse[views]).to(device)
-        tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part]).to(device)
+        tokens = self._tokens(batch, part)
         model: Any = self.model
         with half_precision(device.type):
             estimate = model.coarse_estimate(tokens, view, batch.grain[views].to(device))
@@ -301,15 +314,10 @@ class DiffusionTraining:
 
     def _sharpening_loss(self, batch: Batch, part: range) -> Tensor:
         """Mean loss of the sharpening branch on the crops of some views."""
-        device, k = self.rank.device, self.config.synthesis.crops_per_view
-        crops = slice(part.start * k, part.stop * k)
-        lq = (2 * batch.lq[crops] - 1).to(device)
-        y0 = (2 * (batch.lq[crops] - batch.target[crops])).to(device)
-        tokens = self.bank.tokens([batch.shown[i] for i in part], [batch.slots[i] for i in part]).to(device)
-        grain = batch.grain[part.start : part.stop].to(device)
-        model: Any = self.model
-        estimate = model.sharpening_estimate(lq, *(given.repeat_interleave(k, dim=0) for given in (tokens, grain)))
-        sizes = 2 * batch.damage[part.start : part.stop].to(device).repeat_interleave(k)
+        lq, y0, sizes = self._pictures(batch, part)
+        told = self._tokens(batch, part), batch.grain[part.start : part.stop].to(self.rank.device)
+        k, model = self.config.synthesis.crops_per_view, cast(Any, self.model)
+        estimate = model.sharpening_estimate(lq, *(given.repeat_interleave(k, dim=0) for given in told))
         # In decibels: it can do little about most damage, and what it leaves of that is not to be heard.
         before, after = ((_square_errors(x, y0) + _ERROR_FLOOR).log() for x in (torch.zeros_like(y0), estimate))
         return torch.where(sizes > 0, after - before, after - math.log(_ERROR_FLOOR)).mean()

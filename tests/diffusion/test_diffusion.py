@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
+from tiny import make_tiny_tokenizer
 
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, diffuse, make_scheduler, make_thumbnail
 from defusion_cli.diffusion.backbone import init_from, make_backbone
@@ -15,23 +16,13 @@ from defusion_cli.diffusion.unet import ConditionedConv
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.grain import read_grain
 from defusion_cli.thumbnail import look_at_cells
-from defusion_cli.tokenizer import InstructionTokenizer
 
 SMALL = {"widths": (8, 16), "blocks": (1, 1), "cross_attention_dim": 32, "condition_dim": 16, "heads": 2}
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> DefusionPipeline:
-    torch.manual_seed(0)
-    tokenizer = InstructionTokenizer(
-        block_out_channels=(8, 8, 8, 8, 8),
-        layers_per_block=1,
-        attention_levels=0,
-        latent_channels=8,
-        codebook_size=16,
-        embed_dim=32,
-        norm_num_groups=4,
-    ).eval()
+    tokenizer = make_tiny_tokenizer()
     unet = DegradationUNet(**SMALL).eval()
     torch.nn.init.normal_(unet.conv_out.weight, std=0.02)
     return DefusionPipeline(unet, tokenizer, make_scheduler(), 3.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny import make_tiny_tokenizer
 
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.tokenizer import InstructionTokenizer
@@ -12,16 +13,7 @@ from defusion_cli.training.bank import InstructionBank
 
 @pytest.fixture(scope="module")
 def tokenizer() -> InstructionTokenizer:
-    torch.manual_seed(0)
-    return InstructionTokenizer(
-        block_out_channels=(8, 8, 8, 8, 8),
-        layers_per_block=1,
-        attention_levels=0,
-        latent_channels=8,
-        codebook_size=64,
-        embed_dim=32,
-        norm_num_groups=4,
-    ).eval()
+    return make_tiny_tokenizer(codebook_size=64)
 
 
 def test_several_degradations_are_shown_on_one_ground_or_each_on_its_own(tokenizer):

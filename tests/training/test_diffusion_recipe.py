@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import skimage
 import torch
+from tiny import make_tiny_tokenizer
 
 from defusion_cli.data.loader import Batch, view_batches
 from defusion_cli.data.sources import parse_source
@@ -58,16 +59,7 @@ TINY = DiffusionConfig(
 
 @pytest.fixture(scope="module")
 def tokenizer() -> InstructionTokenizer:
-    torch.manual_seed(0)
-    return InstructionTokenizer(
-        block_out_channels=(8, 8, 8, 8, 8),
-        layers_per_block=1,
-        attention_levels=0,
-        latent_channels=8,
-        codebook_size=16,
-        embed_dim=32,
-        norm_num_groups=4,
-    ).eval()
+    return make_tiny_tokenizer()
 
 
 @pytest.fixture(scope="module")
