@@ -192,6 +192,16 @@ def test_the_trunk_learns_and_the_coarse_branch_stays_what_it_is(tmp_path, photo
     assert "coarse_branch" not in {name.split(".")[0] for names in together for name in names}
 
 
+def test_the_sharpening_branch_learns_alone(tmp_path, photos, tokenizer):
+    options = TINY.backbone_options | {"coarse": True, "sharpen": True}
+    run = make_run(tmp_path, photos, tokenizer, ("motion-blur", "noise"))
+    training = DiffusionTraining(replace(TINY, backbone_options=options, learns="sharpening"), run, ALONE)
+    for names in three_steps(training, run):
+        assert names and {name.split(".")[0] for name in names} == {"sharpening"}
+    with pytest.raises(UsageError, match="sharpening branch"):
+        replace(TINY, learns="sharpening")
+
+
 def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
     options = TINY.backbone_options | {"coarse": True}
     run = make_run(tmp_path, photos, tokenizer)
