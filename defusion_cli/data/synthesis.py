@@ -47,7 +47,9 @@ class SynthesisConfig:
     blind_share
         Share of views with the null instruction, that of the clean ground (p = 0.1 in the paper): all must go.
     recolour
-        How much the colours of the photographs are changed first (`recoloured`).
+        How much the colours of three quarters of the photographs are changed first (`recoloured`).
+    turned_share
+        Share of views that are turned by 90 degrees to either side before they are damaged.
     emphasis
         How often a degradation is drawn, relative to those that are not named here (1).
     coarse_emphasis
@@ -62,6 +64,7 @@ class SynthesisConfig:
     absent_share: float = 0.12
     blind_share: float = 0.1
     recolour: float = 0.0
+    turned_share: float = 0.0
     emphasis: Mapping[str, float] = field(default_factory=dict)
     coarse_emphasis: Mapping[str, float] = field(default_factory=dict)
 
@@ -194,7 +197,11 @@ class ViewMaker:
         top, left = _crop_origin(pixels.shape, self.config.view_px, rng)
         height, width = (min(self.config.view_px, side) // JPEG_BLOCK_PX * JPEG_BLOCK_PX for side in pixels.shape[:2])
         view = np.clip(pixels[top : top + height, left : left + width], 0.0, 1.0)
-        return recoloured(view, self.config.recolour, rng) if self.config.recolour else view
+        if self.config.recolour and rng.random() < 0.75:
+            view = recoloured(view, self.config.recolour, rng)
+        if rng.random() < self.config.turned_share:
+            view = np.ascontiguousarray(np.rot90(view, rng.choice([1, 3])))
+        return view
 
     def _paired(self, photo: Photo, rng: np.random.Generator, crop_px: int) -> tuple[Image, Image, tuple[str, ...]]:
         assert photo.damaged is not None

@@ -298,6 +298,7 @@ _DEFAULT = DiffusionConfig(
         absent_share=0.1,
         blind_share=0.05,
         recolour=1.0,
+        turned_share=0.25,
         # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
         emphasis={"noise": 3.0, "snow": 2.5, "jpeg": 2.5, "motion-blur": 1.7, "haze": 1.3, "rain": 1.3}
         | {"raindrop": 1.2, "underwater": 0.6, "low-light": 0.5},
