@@ -116,18 +116,14 @@ def restore(
         ids = list(_recogniser(model, device)(picture))
         if not ids:
             return picture
-    from defusion_cli.restore.instruction import Part
-    from defusion_cli.restore.pixels import ArrayPhoto, restore_pixels
-    from defusion_cli.restore.scale import plan_passes
+    from defusion_cli.restore.scale import restore_parts
 
     if ids:
         instruction = instructor.by_parts(ids)
     else:
         pair = [_pixels(one) for one in example or ()]
-        instruction = (Part(instructor.example(*pair) if pair else instructor.blind()),)
-    for tokens, n, sparse in plan_passes(instructor.pipeline, ArrayPhoto(picture), instruction, reduction):
-        picture = restore_pixels(instructor.pipeline, picture, tokens, steps, seed, tile, reduction=n, sparse=sparse)
-    return picture
+        instruction = instructor.example(*pair) if pair else instructor.blind()
+    return restore_parts(instructor.pipeline, picture, instruction, steps, seed, tile, reduction)
 
 
 @_of_any_picture

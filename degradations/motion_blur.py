@@ -111,6 +111,7 @@ class MotionBlur(Degradation[MotionBlurParams]):
     version = "2"
     summary = "Camera shake or a straight pan, in linear light, with trails of lamps"
     position = Position.SCENE
+    uniform_blur = True
     Params = MotionBlurParams
 
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> MotionBlurParams:

@@ -188,7 +188,7 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
     from defusion_cli.restore.light import light_diffusers
 
     with light_diffusers():
-        from defusion_cli.restore.instruction import Instructor, Part
+        from defusion_cli.restore.instruction import Instructor
         from defusion_cli.restore.model import choose_device, load_pipeline, load_recogniser
 
         recogniser = load_recogniser(model, choose_device(device)) if ids == [AUTO] else None
@@ -196,8 +196,8 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
     instructor = Instructor(pipeline, installed_plugins())
     if ids and not recogniser:
         return _Task(pipeline, instructor, instructor.by_parts(ids))
-    tokens = instructor.example(*pair) if pair else instructor.blind()
-    return _Task(pipeline, instructor, (Part(tokens),), recogniser)
+    instruction = instructor.example(*pair) if pair else instructor.blind()
+    return _Task(pipeline, instructor, instruction, recogniser)
 
 
 def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Ledger | None:

@@ -90,6 +90,9 @@ class Degradation(ABC, Generic[P]):
     sparse: ClassVar[bool] = False
     """True if it leaves most pixels as they are, as rain does between streaks. `restore` then takes an estimate below
     2/255 for none, so that these pixels keep their very values."""
+    uniform_blur: ClassVar[bool] = False
+    """True if it convolves all of the photograph with one point spread function, as a shaken camera does. `restore`
+    then looks for that function first (`defusion_cli.restore.shake`)."""
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> P:

@@ -15,6 +15,28 @@ from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX
 from defusion_cli.plugins import Position
 from defusion_cli.plugins.compose import Plugins, physical_order
+from defusion_cli.restore.shake import is_blurred_from
+
+
+class Nature(NamedTuple):
+    """What is known of a kind of damage beside how it looks.
+
+    Attributes
+    ----------
+    fixed
+        Its sizes are those of the pixels of the file, always.
+    sparse
+        It mostly leaves pixels as they are (`Degradation.sparse`).
+    uniform_blur
+        It is a convolution of the whole photograph (`Degradation.uniform_blur`).
+    """
+
+    fixed: bool = False
+    sparse: bool = False
+    uniform_blur: bool = False
+
+
+UNKNOWN = Nature()
 
 
 class Part(NamedTuple):
@@ -24,15 +46,12 @@ class Part(NamedTuple):
     ----------
     tokens
         What the model is shown, 1×K×D.
-    fixed
-        Its sizes are those of the pixels of the file, always.
-    sparse
-        It mostly leaves pixels as they are (`Degradation.sparse`).
+    nature
+        What is known of it otherwise.
     """
 
     tokens: Tensor
-    fixed: bool = False
-    sparse: bool = False
+    nature: Nature = UNKNOWN
 
 
 Instruction = tuple[Part, ...]
@@ -71,15 +90,18 @@ class Instructor:
         """Each degradation by itself: the model removes several better one after another than together."""
         last_first = reversed(physical_order(sorted(set(ids)), self._plugins))
         plugins = [self._plugins[plugin_id] for plugin_id in last_first]
-        return tuple(Part(self.named([p.id]), p.position == Position.FILE, p.sparse) for p in plugins)
+        natures = [Nature(p.position == Position.FILE, p.sparse, p.uniform_blur) for p in plugins]
+        return tuple(Part(self.named([p.id]), nature) for p, nature in zip(plugins, natures, strict=True))
 
-    def example(self, before: Pixels, after: Pixels) -> Tensor:
-        """Tokens, 1×196×256, of the difference between a damaged picture and the same picture without damage."""
-        return self.pipeline.encode_instruction(example_residual(before, after))
+    def example(self, before: Pixels, after: Pixels) -> Instruction:
+        """The difference between a damaged picture and the same picture without damage."""
+        tokens = self.pipeline.encode_instruction(example_residual(before, after))
+        return (Part(tokens, Nature(uniform_blur=is_blurred_from(before, after))),)
 
-    def blind(self) -> Tensor:
-        """Tokens, 1×196×256, of the null instruction v = 0, with which the model was trained to remove what it sees."""
-        return self.pipeline.encode_instruction(np.zeros((INSTRUCTION_PX, INSTRUCTION_PX, 3), np.float32))
+    def blind(self) -> Instruction:
+        """The null instruction v = 0, with which the model was trained to remove what it sees."""
+        nothing = np.zeros((INSTRUCTION_PX, INSTRUCTION_PX, 3), np.float32)
+        return (Part(self.pipeline.encode_instruction(nothing)),)
 
 
 def example_residual(before: Pixels, after: Pixels) -> NDArray[np.float32]:

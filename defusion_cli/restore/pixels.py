@@ -16,8 +16,10 @@ from defusion_cli.canvas import Canvas, Photo, Pixels, Window, reduced, row_band
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
 from defusion_cli.grain import grain_of
+from defusion_cli.restore.instruction import UNKNOWN, Nature
 from defusion_cli.restore.memory import choose_batch, choose_tile
 from defusion_cli.restore.reduction import ReducedPhoto, enlarge
+from defusion_cli.restore.shake import find_shake, steadied
 from defusion_cli.restore.tiling import Tile, batches, blend_weights, cut_tiles, draw_noise
 
 _GLANCE_PX = 2048
@@ -72,7 +74,7 @@ def restore_pixels(
     tile: int | None = None,
     on_progress: Callable[[float], None] | None = None,
     reduction: int = 1,
-    sparse: bool = False,
+    nature: Nature = UNKNOWN,
 ) -> Pixels:
     """The photograph without the damage that the instruction shows.
 
@@ -92,8 +94,9 @@ def restore_pixels(
         Called with the finished share of the work, in (0, 1].
     reduction
         The whole number by which the picture is reduced for the network (`defusion_cli.restore.reduction`).
-    sparse
-        Whether the damage leaves most pixels as they are (`Degradation.sparse`); what is faint is then left alone.
+    nature
+        What is known of the damage: of sparse damage what is faint is left alone, and a blur that is the same all over
+        is first looked for by itself (`defusion_cli.restore.shake`).
 
     Returns
     -------
@@ -102,7 +105,7 @@ def restore_pixels(
     """
     restored: Pixels = np.empty(pixels.shape, np.float32)
     look = Estimator(pipeline, ArrayPhoto(pixels), tokens, steps, seed)
-    for rows, damage in _damage(look, reduction, tile, on_progress, sparse):
+    for rows, damage in _damage(look, reduction, tile, on_progress, nature):
         restored[rows] = np.clip(pixels[rows] - damage, 0.0, 1.0)
     return restored
 
@@ -116,7 +119,7 @@ def restore_canvas(
     tile: int | None = None,
     on_progress: Callable[[float], None] | None = None,
     reduction: int = 1,
-    sparse: bool = False,
+    nature: Nature = UNKNOWN,
 ) -> None:
     """As `restore_pixels`, in place, row by row, for pictures of any size and colour space.
 
@@ -124,7 +127,7 @@ def restore_canvas(
     """
     photo = AsSrgb(canvas)
     look = Estimator(pipeline, photo, tokens, steps, seed)
-    for rows, damage in _damage(look, reduction, tile, on_progress, sparse):
+    for rows, damage in _damage(look, reduction, tile, on_progress, nature):
         for band in row_bands(rows.stop - rows.start, canvas.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
             pixels, alpha = canvas.pixels(window), canvas.alpha(window)
@@ -215,16 +218,18 @@ class Estimator:
 
 
 def _damage(
-    look: Estimator, reduction: int, tile: int | None, on_progress: Callable[[float], None] | None, sparse: bool
+    look: Estimator, reduction: int, tile: int | None, on_progress: Callable[[float], None] | None, nature: Nature
 ) -> Iterator[tuple[slice, Pixels]]:
     """Finished rows from top to bottom, with their estimated damage h×W×3.
 
     What was handed out is not read again, so that it may be replaced.
     """
-    bands = _damage_in_tiles(look.at(reduction), tile, on_progress)
+    seen = look.at(reduction)
+    taps = find_shake(seen.photo) if nature.uniform_blur else None
+    bands = _damage_in_tiles(seen, tile, on_progress) if taps is None else steadied(seen.photo, taps, on_progress)
     if reduction > 1:
         bands = enlarge(look.photo, reduction, bands)
-    return ((rows, without_faint(damage)) for rows, damage in bands) if sparse else bands
+    return ((rows, without_faint(damage)) for rows, damage in bands) if nature.sparse else bands
 
 
 def without_faint(damage: Pixels) -> Pixels:

@@ -56,12 +56,12 @@ class Restorer:
         tile = self._choose_tile(canvas, 1)
         passes = plan_passes(self._pipeline, AsSrgb(canvas), self.instruction, self._reduction, tile)
         work = [1 / one.reduction**2 for one in passes]
-        for number, (tokens, n, sparse) in enumerate(passes):
+        for number, (tokens, n, nature) in enumerate(passes):
             side = self._choose_tile(canvas, n)
             done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
             report = _within(self._on_progress, done, share)
             restore_canvas(
-                self._pipeline, canvas, tokens, self._steps, self._seed, side, report, reduction=n, sparse=sparse
+                self._pipeline, canvas, tokens, self._steps, self._seed, side, report, reduction=n, nature=nature
             )
         if self._shrunk:
             self._say(f"The memory was short: tiles have {self._tile} px from here on.")

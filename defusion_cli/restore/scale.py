@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from defusion_cli.canvas import Photo
+from defusion_cli.canvas import Photo, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
-from defusion_cli.restore.instruction import Instruction
-from defusion_cli.restore.pixels import Estimator
+from defusion_cli.restore.instruction import UNKNOWN, Instruction, Nature
+from defusion_cli.restore.pixels import ArrayPhoto, Estimator, restore_pixels
 from defusion_cli.restore.tiling import Tile
 
 _REDUCTIONS = (1, 2, 4, 8, 16, 32)
@@ -49,13 +49,13 @@ class Pass(NamedTuple):
         What is removed.
     reduction
         The whole number by which the photograph is reduced for that.
-    sparse
-        Whether what is removed leaves most pixels as they are (`Degradation.sparse`).
+    nature
+        What is known of it.
     """
 
     tokens: Tensor
     reduction: int
-    sparse: bool = False
+    nature: Nature = UNKNOWN
 
 
 def plan_passes(
@@ -80,12 +80,30 @@ def plan_passes(
     side = min(tile or _SPOT_PX, _SPOT_PX)
     look = None if reduction else Estimator(pipeline, photo, instruction[0].tokens)
     passes = []
-    for tokens, fixed, sparse in instruction:
+    for tokens, nature in instruction:
         n = reduction or 1
-        if look and not fixed:
+        if look and not nature.fixed:
             n = find_reduction(look.told(tokens), reductions, side)
-        passes.append(Pass(tokens, n, sparse))
+        passes.append(Pass(tokens, n, nature))
     return passes
+
+
+def restore_parts(
+    pipeline: DefusionPipeline,
+    pixels: Pixels,
+    instruction: Instruction,
+    steps: int = 1,
+    seed: int = 0,
+    tile: int | None = None,
+    reduction: int | None = None,
+) -> Pixels:
+    """The photograph without any of what the instruction shows, one kind after another.
+
+    Parameters and result are those of `restore_pixels` and `plan_passes`.
+    """
+    for tokens, n, nature in plan_passes(pipeline, ArrayPhoto(pixels), instruction, reduction, tile):
+        pixels = restore_pixels(pipeline, pixels, tokens, steps, seed, tile, reduction=n, nature=nature)
+    return pixels
 
 
 def candidates(size: tuple[int, int]) -> list[int]:

@@ -22,7 +22,8 @@ from defusion_cli.plugins import installed_plugins
 from defusion_cli.recognition import recognise
 from defusion_cli.restore.instruction import Instructor
 from defusion_cli.restore.model import load_pipeline, load_recogniser
-from defusion_cli.restore.pixels import ArrayPhoto, restore_pixels
+from defusion_cli.restore.pixels import ArrayPhoto
+from defusion_cli.restore.scale import restore_parts
 from defusion_cli.training.recogniser_check import SEVERITY, damaged, mixtures
 from defusion_cli.training.validation import psnr
 
@@ -53,9 +54,7 @@ class Comparison:
 
     def restore(self, lq: Pixels, ids: tuple[str, ...]) -> Pixels:
         """`lq` without `ids`."""
-        for part in self.shown.by_parts(ids):
-            lq = as_file(restore_pixels(self.pipeline, lq, part.tokens, sparse=part.sparse))
-        return lq
+        return as_file(restore_parts(self.pipeline, lq, self.shown.by_parts(ids), reduction=1))
 
 
 def measure(photos: list[Path], comparison: Comparison) -> dict[str, list[dict[str, Any]]]:

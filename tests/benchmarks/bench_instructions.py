@@ -14,17 +14,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from bench_model import BUILT_IN, SEVERITY
 from bench_steps import central
-from torch import Tensor
 
 from defusion_cli.images import Pixels, list_images, read_pixels, to_uint8
 from defusion_cli.plugins import Recipe, apply_recipe, draw_recipe, installed_plugins, physical_order
-from defusion_cli.restore.instruction import Instructor, Part
+from defusion_cli.restore.instruction import Instruction, Instructor
 from defusion_cli.restore.model import load_pipeline
-from defusion_cli.restore.pixels import restore_pixels
+from defusion_cli.restore.scale import restore_parts
 from defusion_cli.training.validation import psnr
 
 PAIRS = (("rain", "noise"), ("haze", "noise"), ("snow", "jpeg"), ("rain", "haze"))
@@ -47,11 +47,11 @@ class Bench:
         """`clean` as an 8-bit file has it under a recipe, or under the kept kinds of it."""
         return as_file(apply_recipe(clean, recipe, self.plugins, keep=keep))
 
-    def restore(self, lq: Pixels, shown: tuple[str, ...] | Tensor) -> Pixels:
-        """By names or by tokens, as an 8-bit file has it."""
-        for part in (Part(shown),) if isinstance(shown, Tensor) else self.shown.by_parts(shown):
-            lq = as_file(restore_pixels(self.pipeline, lq, part.tokens, sparse=part.sparse))
-        return lq
+    def restore(self, lq: Pixels, shown: tuple[str, ...] | Instruction) -> Pixels:
+        """By names or an instruction, as an 8-bit file has it."""
+        names = [name for name in shown if isinstance(name, str)]
+        instruction = self.shown.by_parts(names) if names else cast("Instruction", shown)
+        return as_file(restore_parts(self.pipeline, lq, instruction, reduction=1))
 
 
 def as_file(pixels: Pixels) -> Pixels:

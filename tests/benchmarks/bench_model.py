@@ -24,6 +24,7 @@ from defusion_cli.plugins.compose import Plugins
 from defusion_cli.restore.instruction import Instructor
 from defusion_cli.restore.model import load_pipeline
 from defusion_cli.restore.pixels import restore_pixels
+from defusion_cli.restore.scale import restore_parts
 from defusion_cli.training.validation import psnr
 
 # In this order, which seeds the damage; new ones go to the end.
@@ -66,8 +67,8 @@ def measure(photos: list[Path], model: str, steps: int, sheet: Path | None) -> d
         for number, clean in enumerate(cleans):
             lq = damage(clean, plugin_id, number, plugins)
             restored, misled = (
-                restore_pixels(pipeline, lq, part.tokens, steps, sparse=part.sparse)
-                for part in (*shown.by_parts([plugin_id]), *shown.by_parts([others[number % len(others)]]))
+                restore_parts(pipeline, lq, shown.by_parts([name]), steps, reduction=1)
+                for name in (plugin_id, others[number % len(others)])
             )
             before.append(psnr(lq, clean))
             after.append(psnr(restored, clean))

@@ -74,7 +74,7 @@ def restored(
     """The picture, by how much it was reduced, and the seconds that took."""
     start = time.perf_counter()
     (only,) = plan_passes(pipeline, ArrayPhoto(lq), instruction, reduction)
-    out = restore_pixels(pipeline, lq, only.tokens, reduction=only.reduction, sparse=only.sparse)
+    out = restore_pixels(pipeline, lq, only.tokens, reduction=only.reduction, nature=only.nature)
     return out, only.reduction, time.perf_counter() - start
 
 

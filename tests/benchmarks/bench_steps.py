@@ -19,7 +19,7 @@ from defusion_cli.images import Pixels, list_images, read_pixels, to_uint8
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.restore.instruction import Instructor
 from defusion_cli.restore.model import load_pipeline
-from defusion_cli.restore.pixels import restore_pixels
+from defusion_cli.restore.scale import restore_parts
 from defusion_cli.scoring.engine import make_metric, run_metric
 from defusion_cli.training.validation import psnr
 
@@ -40,8 +40,8 @@ def measure(cleans: list[Pixels], model: str, counts: list[int]) -> Scores:
         damaged = [damage(clean, task, number, plugins) for number, clean in enumerate(cleans)]
         outputs = {0: damaged}
         for steps in counts:
-            (told,) = shown.by_parts([task])
-            restored = [restore_pixels(pipeline, lq, told.tokens, steps, sparse=told.sparse) for lq in damaged]
+            told = shown.by_parts([task])
+            restored = [restore_parts(pipeline, lq, told, steps, reduction=1) for lq in damaged]
             outputs[steps] = [(to_uint8(p) / np.float32(255)).astype(np.float32) for p in restored]
         scores[task] = {
             steps: (

@@ -15,7 +15,7 @@ from defusion_cli.canvas import Canvas, Tags, quantise
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion import DefusionPipeline, make_scheduler
 from defusion_cli.images import read_pixels, write_image
-from defusion_cli.restore.instruction import Part
+from defusion_cli.restore.instruction import Nature, Part
 from defusion_cli.restore.memory import TILE_SIDES_PX, choose_batch, choose_tile, free_memory, is_out_of_memory
 from defusion_cli.restore.pixels import fill_hidden, restore_canvas, restore_pixels
 from defusion_cli.restore.plan import plan_jobs
@@ -137,14 +137,16 @@ def test_what_sparse_damage_hardly_touches_stays_what_it_is(
 ) -> None:
     canvas = Canvas(np.random.default_rng(0).integers(0, 65536, (150, 201, 3), dtype=np.uint16))
     plain = _both(pipeline, tokens, canvas, tile=128, reduction=reduction)
-    samples = _both(pipeline, tokens, canvas, tile=128, reduction=reduction, sparse=True)
+    samples = _both(pipeline, tokens, canvas, tile=128, reduction=reduction, nature=Nature(sparse=True))
     change = np.abs(plain / 257 - canvas.samples / 257).max(2)
     inside = ((plain > 0) & (plain < 65535)).all(2)  # what is clipped may have been damaged more
     faint, clear = inside & (change < 2), change > 8.1
     assert faint.any() and clear.any()
     np.testing.assert_array_equal(samples[faint], canvas.samples[faint])
     np.testing.assert_array_equal(samples[clear], plain[clear])
-    pixels = restore_pixels(pipeline, canvas.pixels(), tokens, tile=128, reduction=reduction, sparse=True)
+    pixels = restore_pixels(
+        pipeline, canvas.pixels(), tokens, tile=128, reduction=reduction, nature=Nature(sparse=True)
+    )
     np.testing.assert_array_equal(samples, quantise(pixels, 16))
 
 

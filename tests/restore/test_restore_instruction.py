@@ -10,7 +10,7 @@ from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.ground import named_residuals
 from defusion_cli.plugins import installed_plugins
-from defusion_cli.restore.instruction import INSTRUCTION_PX, Instructor, example_residual
+from defusion_cli.restore.instruction import INSTRUCTION_PX, UNKNOWN, Instructor, example_residual
 
 
 def test_named_instructions_repeat_and_differ(pipeline: DefusionPipeline) -> None:
@@ -20,7 +20,8 @@ def test_named_instructions_repeat_and_differ(pipeline: DefusionPipeline) -> Non
     assert instructor.named(["rain"]) is rain
     assert torch.equal(rain, Instructor(pipeline, installed_plugins()).named(["rain"]))
     assert not torch.equal(rain, instructor.named(["noise"]))
-    assert not torch.equal(rain, instructor.blind())
+    ((blind, nature),) = instructor.blind()
+    assert not torch.equal(rain, blind) and nature == UNKNOWN
 
 
 def test_a_mixture_has_no_order_and_is_shown_on_many_grounds(pipeline: DefusionPipeline) -> None:

@@ -54,8 +54,8 @@ def test_what_came_last_goes_first_and_each_by_itself(pipeline: DefusionPipeline
     parts = instructor.by_parts(["rain", "jpeg", "haze", "noise", "rain"])
     expected = [instructor.named([name]) for name in ("jpeg", "noise", "rain", "haze")]
     assert all(torch.equal(part.tokens, tokens) for part, tokens in zip(parts, expected, strict=True))
-    assert [part.fixed for part in parts] == [True, False, False, False]
-    assert [part.sparse for part in parts] == [False, False, True, False]
+    assert [part.nature.fixed for part in parts] == [True, False, False, False]
+    assert [part.nature.sparse for part in parts] == [False, False, True, False]
 
 
 def test_a_scale_that_is_asked_for_is_taken(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:

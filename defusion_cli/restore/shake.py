@@ -1,0 +1,332 @@
+"""Camera shake, undone: the point spread function K is found in the photograph, and inverted.
+
+What the hand did while the shutter was open is the same all over a photograph x, and one photograph has enough edges to
+tell it. Of a picture L with few, strong edges, the fewest that explain x, and of K each is found in turn from the other
+(Xu, Zheng and Jia, "Unnatural L0 sparse representation for natural image deblurring", CVPR 2013), first for a small
+copy of the photograph and at last for itself (Fergus et al., "Removing camera shake from a single photograph", SIGGRAPH
+2006), with a few Fourier transforms a turn (Cho and Lee, "Fast motion deblurring", SIGGRAPH Asia 2009)::
+
+    L ← argmin ‖K ∗ L − x‖² + λ·#{p : ∇L(p) ≠ 0}        K ← argmin ‖K ∗ ∇L − ∇x‖² + γ‖K‖²,  K ≥ 0, ΣK = 1
+
+The filter that undoes it is Wiener's, with a spectrum that falls as natural pictures' does (1/|∂|²)::
+
+    W = K* / (|K|² + ε·(|∂|² + 0.01))
+
+K is not believed, and the network is left to do what it can, if it is as narrow as what is found in sharp photographs,
+if it reaches the edge of the window that it is looked for in, or if W leaves a picture that is no simpler than x.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from defusion_cli.canvas import Photo, Pixels
+
+Plane = NDArray[np.float32]
+
+_REGION_PX = 480
+"""Side of the part of a photograph in which K is looked for. With 320 px three of eight Kodak photographs gained less
+than half a decibel, with 480 px one."""
+_WINDOWS = ((27, 192), (41, 400))
+"""Sides of K that are tried, and of a region that is large enough for it, pixels. In 255 px a window of 41 finds paths
+that are not there."""
+_USUAL_DEVIATION, _MOST_CONTRAST = 0.15, 4.0
+"""Of brightness: fainter pictures are stretched to it, by so much at most, for λ is a matter of contrast."""
+_FEW, _FEW_AT_LEAST, _FEWER = 8e-3, 1e-4, 1.1
+"""λ at first and at last, and by what it is divided at each turn."""
+_STIFF = 2.0 / 65536
+"""γ for each pixel of the region."""
+_TURNS = 5
+"""K is found so many times at each size."""
+_TIGHTEN, _TIGHT = 2.5, 1e4
+"""How half-quadratic splitting closes in on L, and how far."""
+_WEAK, _ISLAND = 0.05, 0.1
+"""Taps below this part of the largest, and islands of less than this part of all, are none of K."""
+_RING, _LEAK = 2, 0.005
+"""Of a K that fits its window less than this part lies in the outermost pixels."""
+_NARROW_PX = 1.95
+"""Radius of gyration: twelve sharp photographs of Kodak seem to have 1.1 to 1.9, shaken ones 2.0 to 8.2."""
+_ROUGHER = 1.1
+"""Growth of ‖∇‖₁/‖∇‖₂ that is borne. (Krishnan et al., CVPR 2011: it falls as a picture becomes sharper.)"""
+_CAUTION, _USUAL_GRADIENT = 0.01, 0.08
+"""ε without noise, and the deviation of ∇L beside which noise is judged."""
+_REACH, _GRID = 64, 256
+"""W is a filter of 129×129 taps, made from 256×256 frequencies."""
+_ROWS, _COLUMNS = 256, 512
+"""Pixels that are filtered at once."""
+
+
+def find_shake(photo: Photo) -> Plane | None:
+    """The filter W that undoes the shake of a photograph, 129×129 of unit sum; None if no shake is certain."""
+    region = _region(photo)
+    grey = np.ascontiguousarray(region.mean(axis=2))
+    deviation = max(float(grey.std()), _USUAL_DEVIATION / _MOST_CONTRAST)
+    stretched = grey * np.float32(_USUAL_DEVIATION / deviation)
+    for side, least in _WINDOWS:
+        if min(grey.shape) < least:
+            return None
+        psf = find_psf(stretched, side)
+        if _spread(psf) < _NARROW_PX:
+            return None
+        inner = psf[_RING:-_RING, _RING:-_RING]
+        if 1 - inner.sum() < _LEAK:
+            taps = inverse(psf, _noise(grey))
+            simple = _roughness(_filtered(grey[None], taps)[0]) < _ROUGHER * _roughness(grey)
+            return taps if simple else None
+    return None
+
+
+def steadied(
+    photo: Photo, taps: Plane, on_progress: Callable[[float], None] | None = None
+) -> Iterator[tuple[slice, Pixels]]:
+    """Rows from top to bottom, with what the filter `taps` takes away from them, h×w×3.
+
+    What was handed out is not read again, so that it may be replaced.
+    """
+    height, width = photo.size
+    above: Pixels = np.empty((0, width, 3), np.float32)
+    for top in range(0, height, _ROWS):
+        stop = min(top + _ROWS, height)
+        here = photo.pixels((slice(top, min(stop + _REACH, height)), slice(0, width)))
+        photo.relax()
+        seen = np.concatenate([above, here])
+        missing = (_REACH - len(above), stop + _REACH - top - len(here))
+        seen = np.pad(seen, (missing, (_REACH, _REACH), (0, 0)), mode="edge")
+        damage: Pixels = np.empty((stop - top, width, 3), np.float32)
+        for left in range(0, width, _COLUMNS):
+            right = min(left + _COLUMNS, width)
+            part = seen[:, left : right + 2 * _REACH].transpose(2, 0, 1)
+            damage[:, left:right] = here[: stop - top, left:right] - _valid(part, taps).transpose(1, 2, 0)
+        above = np.concatenate([above, here[: stop - top]])[-_REACH:]
+        if on_progress:
+            on_progress(stop / height)
+        yield slice(top, stop), damage
+
+
+def find_psf(grey: Plane, side: int) -> Plane:
+    """The point spread function of a grey picture, `side`×`side` (odd), of unit sum, centred on its centroid."""
+    sides = [side]
+    while sides[-1] > 3:
+        sides.append(max(3, int(sides[-1] / math.sqrt(2)) | 1))
+    few = _FEW
+    psf = np.zeros((3, 3), np.float32)
+    psf[1, 1:] = 0.5
+    for size in reversed(sides):
+        picture = _at_scale(grey, size / side)
+        shown = torch.fft.rfft2(torch.from_numpy(_periodic(picture, max(size, 8))))
+        shape = _periodic_shape(picture.shape, max(size, 8))
+        squares = torch.from_numpy(_gradient_squares(shape))
+        psf = np.maximum(cv2.resize(psf, (size, size), interpolation=cv2.INTER_CUBIC), 0)
+        psf /= psf.sum()
+        for _ in range(_TURNS):
+            edges = _few_edges(shown, _response(psf, shape), squares, shape, few)
+            psf = _centred(_psf_between(edges, shown, squares, shape, size))
+            few = max(few / _FEWER, _FEW_AT_LEAST)
+    return psf
+
+
+def inverse(psf: Plane, noise: float = 0.0) -> Plane:
+    """W as a filter, 129×129 of unit sum.
+
+    Parameters
+    ----------
+    psf
+        K, of unit sum.
+    noise
+        Standard deviation of what is not K ∗ L, in units of full scale.
+    """
+    shape = (_GRID, _GRID)
+    response = _response(psf, shape)
+    squares = torch.from_numpy(_gradient_squares(shape))
+    caution = _CAUTION + (noise / _USUAL_GRADIENT) ** 2
+    wiener = torch.fft.irfft2(response.conj() / (response.abs().square() + caution * (squares + 0.01)), s=shape)
+    size = 2 * _REACH + 1
+    taps = torch.roll(wiener, (_REACH, _REACH), (0, 1))[:size, :size].numpy()
+    ends = np.clip((_REACH + 1 - np.abs(np.arange(-_REACH, _REACH + 1))) * 3 / _REACH, 0, 1)
+    taper = (0.5 - 0.5 * np.cos(np.pi * ends)).astype(np.float32)
+    window = taper[:, None] * taper
+    taps = taps * window
+    return np.asarray(taps + (1 - taps.sum()) * window / window.sum(), np.float32)
+
+
+def is_blurred_from(before: Pixels, after: Pixels) -> bool:
+    """Whether `before` is `after` convolved with one point spread function (H×W×3): what an example pair shows."""
+    planes = [torch.from_numpy(_periodic(np.ascontiguousarray(p.mean(axis=2)), _REACH)) for p in (after, before)]
+    sharp, blurred = (torch.fft.rfft2(plane) for plane in planes)
+    shape = (planes[0].shape[0], planes[0].shape[1])
+    squares = torch.from_numpy(_gradient_squares(shape))
+    psf = _centred(_psf_between(sharp, blurred, squares, shape, _WINDOWS[-1][0]))
+    left = _energy((_response(psf, shape) * sharp - blurred) * squares.sqrt())
+    return bool(left < 0.5 * _energy((sharp - blurred) * squares.sqrt())) and _spread(psf) > _NARROW_PX / 2
+
+
+def _energy(spectrum: Tensor) -> float:
+    return float(spectrum.abs().square().sum())
+
+
+def _region(photo: Photo) -> Pixels:
+    """The square of the photograph, among nine, that has most edges."""
+    height, width = photo.size
+    rows, columns = min(height, _REGION_PX), min(width, _REGION_PX)
+    tops = sorted({(height - rows) * k // 2 for k in range(3)})
+    lefts = sorted({(width - columns) * k // 2 for k in range(3)})
+    best, most = np.empty((0, 0, 3), np.float32), -1.0
+    for top in tops:
+        for left in lefts:
+            part = photo.pixels((slice(top, top + rows), slice(left, left + columns)))
+            strength = float(np.abs(np.diff(part.mean(axis=2), axis=0)).mean() if rows > 1 else 0)
+            strength += float(np.abs(np.diff(part.mean(axis=2), axis=1)).mean() if columns > 1 else 0)
+            if strength > most:
+                best, most = part, strength
+    photo.relax()
+    return best
+
+
+def _at_scale(grey: Plane, factor: float) -> Plane:
+    if factor == 1:
+        return grey
+    smooth = cv2.GaussianBlur(grey, (0, 0), 0.4 / factor)
+    return np.asarray(cv2.resize(smooth, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _few_edges(shown: Tensor, response: Tensor, squares: Tensor, shape: tuple[int, int], few: float) -> Tensor:
+    """The spectrum of L, by half-quadratic splitting (Xu, Lu, Xu and Jia, "Image smoothing via L0", TOG 2011)."""
+    blurred, power = response.conj() * shown, response.abs().square()
+    spectrum, weight = shown, 2 * few
+    while weight < _TIGHT:
+        picture = torch.fft.irfft2(spectrum, s=shape)
+        right, down = torch.roll(picture, -1, 1) - picture, torch.roll(picture, -1, 0) - picture
+        kept = right.square() + down.square() >= few / weight
+        right, down = right * kept, down * kept
+        edges = torch.roll(right, 1, 1) - right + torch.roll(down, 1, 0) - down
+        spectrum = (blurred + weight * torch.fft.rfft2(edges)) / (power + weight * squares + 1e-8)
+        weight *= _TIGHTEN
+    return spectrum
+
+
+def _psf_between(sharp: Tensor, blurred: Tensor, squares: Tensor, shape: tuple[int, int], side: int) -> Plane:
+    """K between two spectra, `side`×`side`, without what is weak or lies apart."""
+    stiff = _STIFF * shape[0] * shape[1]
+    whole = torch.fft.irfft2(sharp.conj() * blurred * squares / (sharp.abs().square() * squares + stiff), s=shape)
+    half = side // 2
+    psf = torch.roll(whole, (half, half), (0, 1))[:side, :side].numpy().copy()
+    psf[psf < max(_WEAK * psf.max(), 0)] = 0
+    count, islands = cv2.connectedComponents((psf > 0).astype(np.uint8), connectivity=8)
+    mass = np.bincount(islands.ravel(), psf.ravel(), count)
+    psf[(mass < _ISLAND * psf.sum())[islands]] = 0
+    return _of_unit_sum(psf)
+
+
+def _of_unit_sum(psf: Plane) -> Plane:
+    total = float(psf.sum())
+    if not total > 0:  # a picture without edges
+        psf = np.zeros_like(psf)
+        psf[psf.shape[0] // 2, psf.shape[1] // 2] = total = 1.0
+    return np.asarray(psf / np.float32(total))
+
+
+def _centre(psf: Plane) -> tuple[float, float]:
+    places = np.arange(len(psf))
+    return float(psf.sum(1) @ places), float(psf.sum(0) @ places)
+
+
+def _centred(psf: Plane) -> Plane:
+    (row, column), middle = _centre(psf), len(psf) // 2
+    shift = np.array([[1, 0, middle - column], [0, 1, middle - row]], np.float32)
+    return _of_unit_sum(np.asarray(cv2.warpAffine(psf, shift, psf.shape[::-1]), np.float32))
+
+
+def _spread(psf: Plane) -> float:
+    """Radius of gyration, pixels."""
+    (row, column), places = _centre(psf), np.arange(len(psf))
+    return float(np.sqrt(psf.sum(1) @ (places - row) ** 2 + psf.sum(0) @ (places - column) ** 2))
+
+
+def _noise(grey: Plane) -> float:
+    """Standard deviation of noise, from the median of the finest diagonal detail (Donoho and Johnstone, 1994)."""
+    even = grey[: len(grey) // 2 * 2, : grey.shape[1] // 2 * 2]
+    diagonal = (even[::2, ::2] - even[::2, 1::2] - even[1::2, ::2] + even[1::2, 1::2]) / 2
+    return float(np.median(np.abs(diagonal)) / 0.6745)
+
+
+def _roughness(grey: Plane) -> float:
+    gradient = np.concatenate([np.diff(grey, axis=1).ravel(), np.diff(grey, axis=0).ravel()]).astype(np.float64)
+    length = float(np.sqrt(np.square(gradient).mean()))
+    return float(np.abs(gradient).mean()) / max(length, 1e-12)
+
+
+def _filtered(planes: Plane, taps: Plane) -> Plane:
+    """C×H×W convolved with `taps`; borders are repeated."""
+    return _valid(np.pad(planes, ((0, 0), (_REACH, _REACH), (_REACH, _REACH)), mode="edge"), taps)
+
+
+def _valid(planes: Plane, taps: Plane) -> Plane:
+    """C×H×W convolved with `taps` where all of them lie inside: smaller by 128 on both sides."""
+    x = torch.from_numpy(np.ascontiguousarray(planes))
+    high, wide = (_fast_length(side) for side in x.shape[1:])
+    spectrum = torch.fft.rfft2(F.pad(x, (0, wide - x.shape[2], 0, high - x.shape[1])))
+    spectrum *= torch.fft.rfft2(torch.from_numpy(taps), s=(high, wide))
+    full = torch.fft.irfft2(spectrum, s=(high, wide))
+    return full[:, 2 * _REACH : x.shape[1], 2 * _REACH : x.shape[2]].numpy()
+
+
+def _response(psf: Plane, shape: tuple[int, int]) -> Tensor:
+    """Fourier transform of K with its middle at the origin."""
+    half = len(psf) // 2
+    whole = torch.zeros(shape)
+    whole[: len(psf), : len(psf)] = torch.from_numpy(psf)
+    return torch.fft.rfft2(torch.roll(whole, (-half, -half), (0, 1)))
+
+
+@lru_cache(maxsize=16)
+def _gradient_squares(shape: tuple[int, int]) -> Plane:
+    """|∂|², the power of the differences to the right and down, at each frequency."""
+    down = 2 * np.pi * np.arange(shape[0]) / shape[0]
+    right = 2 * np.pi * np.arange(shape[1] // 2 + 1) / shape[1]
+    return (4 - 2 * np.cos(down)[:, None] - 2 * np.cos(right)).astype(np.float32)
+
+
+def _periodic_shape(shape: tuple[int, ...], margin: int) -> tuple[int, int]:
+    return _fast_length(shape[0] + 2 * margin), _fast_length(shape[1] + 2 * margin)
+
+
+def _periodic(picture: Plane, margin: int) -> Plane:
+    """Mirrored at its borders, about its mean, and fading to nothing over at least `margin` pixels."""
+    ends = []
+    for length, whole in zip(picture.shape, _periodic_shape(picture.shape, margin), strict=True):
+        first = (whole - length) // 2
+        ends.append((first, whole - length - first))
+    (top, bottom), (left, right) = ends
+    mirrored = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_REFLECT)
+    fade = _fade(len(mirrored), top, bottom)[:, None] * _fade(mirrored.shape[1], left, right)
+    return np.asarray((mirrored - mirrored.mean()) * fade, np.float32)
+
+
+def _fade(length: int, first: int, last: int) -> Plane:
+    """1, but rising from 0 over the first and falling to 0 over the last places."""
+    places = np.arange(length) + 0.5
+    rise = np.clip(np.minimum(places / first, (length - places) / last), 0, 1)
+    return (0.5 - 0.5 * np.cos(np.pi * rise)).astype(np.float32)
+
+
+@lru_cache(maxsize=256)
+def _fast_length(least: int) -> int:
+    """The next number from `least` on that has no prime factors but 2, 3 and 5."""
+    length = least
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1 and length % 2 == 0:
+            return length
+        length += 1

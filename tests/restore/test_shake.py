@@ -1,0 +1,116 @@
+"""Camera shake: found where it is, not found where it is not, and undone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from defusion_cli.canvas import Canvas, Pixels, quantise
+from defusion_cli.diffusion import DefusionPipeline
+from defusion_cli.images import to_uint8
+from defusion_cli.plugins import installed_plugins
+from defusion_cli.plugins.kernels import convolve
+from defusion_cli.restore.instruction import Instructor, Nature
+from defusion_cli.restore.pixels import ArrayPhoto, restore_canvas, restore_pixels
+from defusion_cli.restore.scale import restore_parts
+from defusion_cli.restore.shake import find_psf, find_shake, inverse, is_blurred_from, steadied
+from defusion_cli.training.validation import psnr
+from degradations.motion_blur import MotionBlurParams, trajectory_psf
+
+
+@pytest.fixture(scope="module")
+def sharp() -> Pixels:
+    return (data.astronaut()[:400, :420] / np.float32(255)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def path() -> np.ndarray:
+    return trajectory_psf(MotionBlurParams(length_px=13.0, angle_deg=35.0, shake=0.7), np.random.default_rng(2))
+
+
+@pytest.fixture(scope="module")
+def shaken(sharp: Pixels, path: np.ndarray) -> Pixels:
+    return (to_uint8(convolve(sharp, path)) / np.float32(255)).astype(np.float32)
+
+
+def _steadied(picture: Pixels, taps: np.ndarray) -> Pixels:
+    bands = list(steadied(ArrayPhoto(picture), taps))
+    assert [rows.start for rows, _ in bands[1:]] == [rows.stop for rows, _ in bands[:-1]]
+    return np.clip(picture - np.concatenate([damage for _, damage in bands]), 0, 1)
+
+
+def test_the_path_is_found(shaken: Pixels, path: np.ndarray) -> None:
+    found = find_psf(np.ascontiguousarray(shaken.mean(axis=2)), 27)
+    assert found.shape == (27, 27) and found.min() >= 0 and found.sum() == pytest.approx(1, abs=1e-5)
+    side = 64
+    spectra = [np.fft.rfft2(psf, (side, side)) for psf in (found, path)]
+    # A path and a picture may be shifted against each other.
+    match = np.fft.irfft2(spectra[0] * spectra[1].conj()).max()
+    assert match > 0.8 * np.linalg.norm(found) * np.linalg.norm(path)
+
+
+def test_shake_is_undone(sharp: Pixels, shaken: Pixels) -> None:
+    taps = find_shake(ArrayPhoto(shaken))
+    assert taps is not None and taps.sum() == pytest.approx(1, abs=1e-3)
+    assert psnr(_steadied(shaken, taps), sharp) > psnr(shaken, sharp) + 2
+
+
+@pytest.mark.parametrize("shape", [(400, 420), (150, 150), (1, 1), (3, 300)])
+def test_there_is_none_in_a_sharp_or_small_picture(sharp: Pixels, shape: tuple[int, int]) -> None:
+    assert find_shake(ArrayPhoto(np.ascontiguousarray(sharp[: shape[0], : shape[1]]))) is None
+
+
+def test_there_is_none_where_nothing_is_seen() -> None:
+    noise = np.random.default_rng(0).normal(0.5, 0.05, (300, 300, 3)).clip(0, 1).astype(np.float32)
+    for picture in (np.full((300, 300, 3), 0.5, np.float32), noise):
+        assert find_shake(ArrayPhoto(picture)) is None
+
+
+def test_the_inverse_trusts_noise_less(path: np.ndarray) -> None:
+    plain, careful = inverse(path), inverse(path, noise=0.05)
+    assert plain.shape == (129, 129)
+    assert np.square(careful).sum() < 0.5 * np.square(plain).sum()
+
+
+def test_bands_and_columns_have_no_seams(path: np.ndarray) -> None:
+    picture = np.random.default_rng(1).random((530, 1100, 3), dtype=np.float32)
+    taps = inverse(path)
+    whole = np.concatenate([damage for _, damage in steadied(ArrayPhoto(picture), taps)])
+    part = np.concatenate([damage for _, damage in steadied(ArrayPhoto(picture[100:450, 400:900].copy()), taps)])
+    np.testing.assert_allclose(part[64:-64, 64:-64], whole[164:386, 464:836], atol=2e-4)
+
+
+@pytest.mark.parametrize("reduction", [1, 2])
+def test_a_picture_is_steadied_in_place(
+    pipeline: DefusionPipeline, tokens: torch.Tensor, shaken: Pixels, reduction: int
+) -> None:
+    large = np.repeat(np.repeat(shaken, reduction, 0), reduction, 1)
+    canvas = Canvas(quantise(large, 16))
+    shares: list[float] = []
+    nature = Nature(uniform_blur=True)
+    expected = restore_pixels(
+        pipeline, canvas.pixels(), tokens, on_progress=shares.append, reduction=reduction, nature=nature
+    )
+    restore_canvas(pipeline, canvas, tokens, reduction=reduction, nature=nature)
+    np.testing.assert_array_equal(canvas.samples, quantise(expected, 16))
+    assert shares == sorted(shares) and shares[-1] == 1
+    assert np.abs(expected - large).max() > 0.1
+
+
+def test_a_named_and_a_shown_blur_are_looked_for(pipeline: DefusionPipeline, sharp: Pixels, shaken: Pixels) -> None:
+    instructor = Instructor(pipeline, installed_plugins())
+    before = psnr(shaken, sharp)
+    for instruction in (instructor.by_parts(["motion-blur"]), instructor.example(shaken, sharp)):
+        assert psnr(restore_parts(pipeline, shaken, instruction), sharp) > before + 2
+
+
+def test_what_no_convolution_explains_is_no_blur(sharp: Pixels, shaken: Pixels) -> None:
+    rng = np.random.default_rng(0)
+    assert is_blurred_from(shaken, sharp)
+    noisy = np.clip(sharp + rng.normal(0, 0.1, sharp.shape), 0, 1).astype(np.float32)
+    plugins = installed_plugins()
+    hazy, snowy = (plugins[name].apply(sharp, plugins[name].sample(rng, 0.5), rng) for name in ("haze", "snow"))
+    for picture in (noisy, hazy, snowy, 0.6 * sharp + np.float32(0.3)):
+        assert not is_blurred_from(picture, sharp)
