@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from defusion_cli.plugins import Degradation, Image, Position, Scene, param, severity_or_draw
+from defusion_cli.plugins import Blur, Degradation, Image, Position, Scene, param, severity_or_draw
 from defusion_cli.plugins.kernels import convolve, from_light, to_light
 
 Array = NDArray[np.float32]
@@ -85,6 +85,7 @@ class DefocusBlur(Degradation[DefocusBlurParams]):
     version = "2"
     summary = "Defocus through a round or polygonal aperture, in linear light, with bright highlights"
     position = Position.SCENE
+    uniform_blur = Blur.DISK
     Params = DefocusBlurParams
 
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> DefocusBlurParams:

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from defusion_cli.plugins import Degradation, Image, Position, Scene, param, severity_or_draw
+from defusion_cli.plugins import Blur, Degradation, Image, Position, Scene, param, severity_or_draw
 from defusion_cli.plugins.kernels import blur, convolve, from_light, line_psf, to_light
 
 _STEPS = 256
@@ -111,7 +111,7 @@ class MotionBlur(Degradation[MotionBlurParams]):
     version = "2"
     summary = "Camera shake or a straight pan, in linear light, with trails of lamps"
     position = Position.SCENE
-    uniform_blur = True
+    uniform_blur = Blur.PATH
     Params = MotionBlurParams
 
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> MotionBlurParams:

@@ -11,12 +11,13 @@ from defusion_cli.plugins.compose import (
     needs_depth,
     physical_order,
 )
-from defusion_cli.plugins.contract import Degradation, Image, Position, Scene, severity_or_draw
+from defusion_cli.plugins.contract import Blur, Degradation, Image, Position, Scene, severity_or_draw
 from defusion_cli.plugins.depth import pseudo_depth
 from defusion_cli.plugins.host import BrokenPlugin, Registry, Source, installed_plugins, load_registry
 from defusion_cli.plugins.params import build_params, describe_params, param, params_to_json, replace_params
 
 __all__ = [
+    "Blur",
     "BrokenPlugin",
     "Degradation",
     "Image",

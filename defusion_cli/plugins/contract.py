@@ -25,6 +25,15 @@ Image = NDArray[np.float32]
 P = TypeVar("P")
 
 
+class Blur(enum.Enum):
+    """What the point spread function of a blur is like."""
+
+    PATH = "path"
+    """Along which the camera moved."""
+    DISK = "disk"
+    """Round and even, as out of focus."""
+
+
 class Position(enum.IntEnum):
     """Where light meets the damage on its way from the scene to the file; the default order of mixtures."""
 
@@ -90,9 +99,9 @@ class Degradation(ABC, Generic[P]):
     sparse: ClassVar[bool] = False
     """True if it leaves most pixels as they are, as rain does between streaks. `restore` then takes an estimate below
     2/255 for none, so that these pixels keep their very values."""
-    uniform_blur: ClassVar[bool] = False
-    """True if it convolves all of the photograph with one point spread function, as a shaken camera does. `restore`
-    then looks for that function first (`defusion_cli.restore.shake`)."""
+    uniform_blur: ClassVar[Blur | None] = None
+    """If it convolves all of the photograph with one point spread function, what that is like. `restore` then looks for
+    it first (`defusion_cli.restore.deconvolution`)."""
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> P:

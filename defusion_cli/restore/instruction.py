@@ -13,9 +13,9 @@ from defusion_cli.canvas import JPEG_BLOCK_PX, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX
-from defusion_cli.plugins import Position
+from defusion_cli.plugins import Blur, Position
 from defusion_cli.plugins.compose import Plugins, physical_order
-from defusion_cli.restore.shake import is_blurred_from
+from defusion_cli.restore.deconvolution import blur_between
 
 
 class Nature(NamedTuple):
@@ -28,12 +28,12 @@ class Nature(NamedTuple):
     sparse
         It mostly leaves pixels as they are (`Degradation.sparse`).
     uniform_blur
-        It is a convolution of the whole photograph (`Degradation.uniform_blur`).
+        What it convolves the whole photograph with, if it does (`Degradation.uniform_blur`).
     """
 
     fixed: bool = False
     sparse: bool = False
-    uniform_blur: bool = False
+    uniform_blur: Blur | None = None
 
 
 UNKNOWN = Nature()
@@ -96,7 +96,7 @@ class Instructor:
     def example(self, before: Pixels, after: Pixels) -> Instruction:
         """The difference between a damaged picture and the same picture without damage."""
         tokens = self.pipeline.encode_instruction(example_residual(before, after))
-        return (Part(tokens, Nature(uniform_blur=is_blurred_from(before, after))),)
+        return (Part(tokens, Nature(uniform_blur=blur_between(before, after))),)
 
     def blind(self) -> Instruction:
         """The null instruction v = 0, with which the model was trained to remove what it sees."""

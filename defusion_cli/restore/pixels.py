@@ -16,10 +16,10 @@ from defusion_cli.canvas import Canvas, Photo, Pixels, Window, reduced, row_band
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
 from defusion_cli.grain import grain_of
+from defusion_cli.restore.deconvolution import deconvolved, find_inverse
 from defusion_cli.restore.instruction import UNKNOWN, Nature
 from defusion_cli.restore.memory import choose_batch, choose_tile
 from defusion_cli.restore.reduction import ReducedPhoto, enlarge
-from defusion_cli.restore.shake import find_shake, steadied
 from defusion_cli.restore.tiling import Tile, batches, blend_weights, cut_tiles, draw_noise
 
 _GLANCE_PX = 2048
@@ -96,7 +96,7 @@ def restore_pixels(
         The whole number by which the picture is reduced for the network (`defusion_cli.restore.reduction`).
     nature
         What is known of the damage: of sparse damage what is faint is left alone, and a blur that is the same all over
-        is first looked for by itself (`defusion_cli.restore.shake`).
+        is first looked for by itself (`defusion_cli.restore.deconvolution`).
 
     Returns
     -------
@@ -225,8 +225,8 @@ def _damage(
     What was handed out is not read again, so that it may be replaced.
     """
     seen = look.at(reduction)
-    taps = find_shake(seen.photo) if nature.uniform_blur else None
-    bands = _damage_in_tiles(seen, tile, on_progress) if taps is None else steadied(seen.photo, taps, on_progress)
+    taps = find_inverse(seen.photo, nature.uniform_blur) if nature.uniform_blur else None
+    bands = _damage_in_tiles(seen, tile, on_progress) if taps is None else deconvolved(seen.photo, taps, on_progress)
     if reduction > 1:
         bands = enlarge(look.photo, reduction, bands)
     return ((rows, without_faint(damage)) for rows, damage in bands) if nature.sparse else bands

@@ -1,16 +1,18 @@
-"""Camera shake, undone: the point spread function K is found in the photograph, and inverted.
+"""Blur that is the same all over a photograph, undone: the point spread function K is found in it, and inverted.
 
-What the hand did while the shutter was open is the same all over a photograph x, and one photograph has enough edges to
-tell it. Of a picture L with few, strong edges, the fewest that explain x, and of K each is found in turn from the other
-(Xu, Zheng and Jia, "Unnatural L0 sparse representation for natural image deblurring", CVPR 2013), first for a small
-copy of the photograph and at last for itself (Fergus et al., "Removing camera shake from a single photograph", SIGGRAPH
-2006), with a few Fourier transforms a turn (Cho and Lee, "Fast motion deblurring", SIGGRAPH Asia 2009)::
+One photograph x has enough edges to tell what the hand did while the shutter was open, or how far off the focus was.
+Of a picture L with few, strong edges, the fewest that explain x, and of K each is found in turn from the other (Xu,
+Zheng and Jia, "Unnatural L0 sparse representation for natural image deblurring", CVPR 2013), first for a small copy of
+the photograph and at last for itself (Fergus et al., "Removing camera shake from a single photograph", SIGGRAPH 2006),
+with a few Fourier transforms a turn (Cho and Lee, "Fast motion deblurring", SIGGRAPH Asia 2009)::
 
     L ← argmin ‖K ∗ L − x‖² + λ·#{p : ∇L(p) ≠ 0}        K ← argmin ‖K ∗ ∇L − ∇x‖² + γ‖K‖²,  K ≥ 0, ΣK = 1
 
 The filter that undoes it is Wiener's, with a spectrum that falls as natural pictures' does (1/|∂|²)::
 
     W = K* / (|K|² + ε·(|∂|² + 0.01))
+
+Out of focus, K is a disk as wide as the K that is found (Hopkins, Proc. R. Soc. A 1955: the geometrical limit).
 
 K is not believed, and the network is left to do what it can, if it is as narrow as what is found in sharp photographs,
 if it reaches the edge of the window that it is looked for in, or if W leaves a picture that is no simpler than x.
@@ -30,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from defusion_cli.canvas import Photo, Pixels
+from defusion_cli.plugins import Blur
 
 Plane = NDArray[np.float32]
 
@@ -59,14 +62,19 @@ _ROUGHER = 1.1
 """Growth of ‖∇‖₁/‖∇‖₂ that is borne. (Krishnan et al., CVPR 2011: it falls as a picture becomes sharper.)"""
 _CAUTION, _USUAL_GRADIENT = 0.01, 0.08
 """ε without noise, and the deviation of ∇L beside which noise is judged."""
+_FINE, _SOFT_PX = 8, 0.5
+"""A disk is drawn so many times as large, and softened by a Gaussian of this sigma."""
+_UNEXPLAINED, _ROUND = 0.15, 0.85
+"""An example pair shows blur if no more than this of the difference is left unexplained (of JPEG it is half); a round
+one if a disk correlates with it so much."""
 _REACH, _GRID = 64, 256
 """W is a filter of 129×129 taps, made from 256×256 frequencies."""
 _ROWS, _COLUMNS = 256, 512
 """Pixels that are filtered at once."""
 
 
-def find_shake(photo: Photo) -> Plane | None:
-    """The filter W that undoes the shake of a photograph, 129×129 of unit sum; None if no shake is certain."""
+def find_inverse(photo: Photo, blur: Blur) -> Plane | None:
+    """The filter W that undoes the blur of a photograph, 129×129 of unit sum; None if no blur is certain."""
     region = _region(photo)
     grey = np.ascontiguousarray(region.mean(axis=2))
     deviation = max(float(grey.std()), _USUAL_DEVIATION / _MOST_CONTRAST)
@@ -79,13 +87,15 @@ def find_shake(photo: Photo) -> Plane | None:
             return None
         inner = psf[_RING:-_RING, _RING:-_RING]
         if 1 - inner.sum() < _LEAK:
+            if blur == Blur.DISK:
+                psf = disk(math.sqrt(2) * _spread(psf))
             taps = inverse(psf, _noise(grey))
             simple = _roughness(_filtered(grey[None], taps)[0]) < _ROUGHER * _roughness(grey)
             return taps if simple else None
     return None
 
 
-def steadied(
+def deconvolved(
     photo: Photo, taps: Plane, on_progress: Callable[[float], None] | None = None
 ) -> Iterator[tuple[slice, Pixels]]:
     """Rows from top to bottom, with what the filter `taps` takes away from them, h×w×3.
@@ -158,15 +168,29 @@ def inverse(psf: Plane, noise: float = 0.0) -> Plane:
     return np.asarray(taps + (1 - taps.sum()) * window / window.sum(), np.float32)
 
 
-def is_blurred_from(before: Pixels, after: Pixels) -> bool:
-    """Whether `before` is `after` convolved with one point spread function (H×W×3): what an example pair shows."""
+def disk(radius: float) -> Plane:
+    """The point spread function of a lens that is out of focus: odd, square, of unit sum, its edge softened."""
+    half = math.ceil(radius) + 3
+    fine = (np.arange((2 * half + 1) * _FINE) + 0.5) / _FINE - half - 0.5
+    inside = (np.hypot(fine[:, None], fine) <= radius).astype(np.float32)
+    psf = cv2.resize(inside, (2 * half + 1,) * 2, interpolation=cv2.INTER_AREA)
+    return _of_unit_sum(np.asarray(cv2.GaussianBlur(psf, (0, 0), _SOFT_PX), np.float32))
+
+
+def blur_between(before: Pixels, after: Pixels) -> Blur | None:
+    """How all of `before` is blurred in comparison with `after` (H×W×3), if that is all: what an example pair shows."""
     planes = [torch.from_numpy(_periodic(np.ascontiguousarray(p.mean(axis=2)), _REACH)) for p in (after, before)]
     sharp, blurred = (torch.fft.rfft2(plane) for plane in planes)
     shape = (planes[0].shape[0], planes[0].shape[1])
     squares = torch.from_numpy(_gradient_squares(shape))
     psf = _centred(_psf_between(sharp, blurred, squares, shape, _WINDOWS[-1][0]))
     left = _energy((_response(psf, shape) * sharp - blurred) * squares.sqrt())
-    return bool(left < 0.5 * _energy((sharp - blurred) * squares.sqrt())) and _spread(psf) > _NARROW_PX / 2
+    if left > _UNEXPLAINED * _energy((sharp - blurred) * squares.sqrt()) or _spread(psf) < _NARROW_PX / 2:
+        return None
+    round_one = disk(math.sqrt(2) * _spread(psf))
+    margin = (len(psf) - len(round_one)) // 2
+    alike = psf * np.pad(round_one, max(0, margin)) if margin >= 0 else psf * round_one[-margin:margin, -margin:margin]
+    return Blur.DISK if alike.sum() > _ROUND * np.linalg.norm(psf) * np.linalg.norm(round_one) else Blur.PATH
 
 
 def _energy(spectrum: Tensor) -> float:

@@ -10,12 +10,12 @@ from skimage import data
 from defusion_cli.canvas import Canvas, Pixels, quantise
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.images import to_uint8
-from defusion_cli.plugins import installed_plugins
+from defusion_cli.plugins import Blur, installed_plugins
 from defusion_cli.plugins.kernels import convolve
+from defusion_cli.restore.deconvolution import blur_between, deconvolved, disk, find_inverse, find_psf, inverse
 from defusion_cli.restore.instruction import Instructor, Nature
 from defusion_cli.restore.pixels import ArrayPhoto, restore_canvas, restore_pixels
 from defusion_cli.restore.scale import restore_parts
-from defusion_cli.restore.shake import find_psf, find_shake, inverse, is_blurred_from, steadied
 from defusion_cli.training.validation import psnr
 from degradations.motion_blur import MotionBlurParams, trajectory_psf
 
@@ -36,7 +36,7 @@ def shaken(sharp: Pixels, path: np.ndarray) -> Pixels:
 
 
 def _steadied(picture: Pixels, taps: np.ndarray) -> Pixels:
-    bands = list(steadied(ArrayPhoto(picture), taps))
+    bands = list(deconvolved(ArrayPhoto(picture), taps))
     assert [rows.start for rows, _ in bands[1:]] == [rows.stop for rows, _ in bands[:-1]]
     return np.clip(picture - np.concatenate([damage for _, damage in bands]), 0, 1)
 
@@ -52,20 +52,39 @@ def test_the_path_is_found(shaken: Pixels, path: np.ndarray) -> None:
 
 
 def test_shake_is_undone(sharp: Pixels, shaken: Pixels) -> None:
-    taps = find_shake(ArrayPhoto(shaken))
+    taps = find_inverse(ArrayPhoto(shaken), Blur.PATH)
     assert taps is not None and taps.sum() == pytest.approx(1, abs=1e-3)
     assert psnr(_steadied(shaken, taps), sharp) > psnr(shaken, sharp) + 2
 
 
 @pytest.mark.parametrize("shape", [(400, 420), (150, 150), (1, 1), (3, 300)])
 def test_there_is_none_in_a_sharp_or_small_picture(sharp: Pixels, shape: tuple[int, int]) -> None:
-    assert find_shake(ArrayPhoto(np.ascontiguousarray(sharp[: shape[0], : shape[1]]))) is None
+    assert find_inverse(ArrayPhoto(np.ascontiguousarray(sharp[: shape[0], : shape[1]])), Blur.PATH) is None
 
 
 def test_there_is_none_where_nothing_is_seen() -> None:
     noise = np.random.default_rng(0).normal(0.5, 0.05, (300, 300, 3)).clip(0, 1).astype(np.float32)
     for picture in (np.full((300, 300, 3), 0.5, np.float32), noise):
-        assert find_shake(ArrayPhoto(picture)) is None
+        assert find_inverse(ArrayPhoto(picture), Blur.DISK) is None
+
+
+def test_a_disk_is_round_and_as_wide_as_asked() -> None:
+    psf = disk(6.3)
+    places = np.arange(len(psf)) - len(psf) // 2
+    assert (
+        psf.sum() == pytest.approx(1, abs=1e-5) and np.allclose(psf, psf[::-1]) and np.allclose(psf, psf.T, atol=1e-6)
+    )
+    # Each axis has a quarter of the squared radius, and of the softening its variance.
+    assert psf.sum(0) @ places**2 == pytest.approx(6.3**2 / 4 + 0.25, rel=0.02)
+
+
+def test_what_is_out_of_focus_is_undone(sharp: Pixels, pipeline: DefusionPipeline) -> None:
+    blurred = (to_uint8(convolve(sharp, disk(5.0))) / np.float32(255)).astype(np.float32)
+    taps = find_inverse(ArrayPhoto(blurred), Blur.DISK)
+    assert taps is not None
+    assert psnr(_steadied(blurred, taps), sharp) > psnr(blurred, sharp) + 2
+    ((_, nature),) = Instructor(pipeline, installed_plugins()).example(blurred, sharp)
+    assert nature.uniform_blur == Blur.DISK
 
 
 def test_the_inverse_trusts_noise_less(path: np.ndarray) -> None:
@@ -77,8 +96,8 @@ def test_the_inverse_trusts_noise_less(path: np.ndarray) -> None:
 def test_bands_and_columns_have_no_seams(path: np.ndarray) -> None:
     picture = np.random.default_rng(1).random((530, 1100, 3), dtype=np.float32)
     taps = inverse(path)
-    whole = np.concatenate([damage for _, damage in steadied(ArrayPhoto(picture), taps)])
-    part = np.concatenate([damage for _, damage in steadied(ArrayPhoto(picture[100:450, 400:900].copy()), taps)])
+    whole = np.concatenate([damage for _, damage in deconvolved(ArrayPhoto(picture), taps)])
+    part = np.concatenate([damage for _, damage in deconvolved(ArrayPhoto(picture[100:450, 400:900].copy()), taps)])
     np.testing.assert_allclose(part[64:-64, 64:-64], whole[164:386, 464:836], atol=2e-4)
 
 
@@ -89,7 +108,7 @@ def test_a_picture_is_steadied_in_place(
     large = np.repeat(np.repeat(shaken, reduction, 0), reduction, 1)
     canvas = Canvas(quantise(large, 16))
     shares: list[float] = []
-    nature = Nature(uniform_blur=True)
+    nature = Nature(uniform_blur=Blur.PATH)
     expected = restore_pixels(
         pipeline, canvas.pixels(), tokens, on_progress=shares.append, reduction=reduction, nature=nature
     )
@@ -108,9 +127,9 @@ def test_a_named_and_a_shown_blur_are_looked_for(pipeline: DefusionPipeline, sha
 
 def test_what_no_convolution_explains_is_no_blur(sharp: Pixels, shaken: Pixels) -> None:
     rng = np.random.default_rng(0)
-    assert is_blurred_from(shaken, sharp)
+    assert blur_between(shaken, sharp) == Blur.PATH
     noisy = np.clip(sharp + rng.normal(0, 0.1, sharp.shape), 0, 1).astype(np.float32)
     plugins = installed_plugins()
     hazy, snowy = (plugins[name].apply(sharp, plugins[name].sample(rng, 0.5), rng) for name in ("haze", "snow"))
     for picture in (noisy, hazy, snowy, 0.6 * sharp + np.float32(0.3)):
-        assert not is_blurred_from(picture, sharp)
+        assert blur_between(picture, sharp) is None
