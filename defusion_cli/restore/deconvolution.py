@@ -21,7 +21,6 @@ if it reaches the edge of the window that it is looked for in, or if W leaves a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import cv2
@@ -31,7 +30,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defusion_cli.canvas import Photo, Pixels
+from defusion_cli.canvas import Photo, Pixels, Window
 from defusion_cli.plugins import Blur
 
 Plane = NDArray[np.float32]
@@ -95,31 +94,54 @@ def find_inverse(photo: Photo, blur: Blur) -> Plane | None:
     return None
 
 
-def deconvolved(
-    photo: Photo, taps: Plane, on_progress: Callable[[float], None] | None = None
-) -> Iterator[tuple[slice, Pixels]]:
-    """Rows from top to bottom, with what the filter `taps` takes away from them, h×w×3.
+class DeconvolvedPhoto:
+    """A `Photo` through a filter of 129×129 taps, computed where it is looked at; borders are repeated."""
 
-    What was handed out is not read again, so that it may be replaced.
-    """
-    height, width = photo.size
-    above: Pixels = np.empty((0, width, 3), np.float32)
-    for top in range(0, height, _ROWS):
-        stop = min(top + _ROWS, height)
-        here = photo.pixels((slice(top, min(stop + _REACH, height)), slice(0, width)))
-        photo.relax()
-        seen = np.concatenate([above, here])
-        missing = (_REACH - len(above), stop + _REACH - top - len(here))
-        seen = np.pad(seen, (missing, (_REACH, _REACH), (0, 0)), mode="edge")
-        damage: Pixels = np.empty((stop - top, width, 3), np.float32)
-        for left in range(0, width, _COLUMNS):
-            right = min(left + _COLUMNS, width)
-            part = seen[:, left : right + 2 * _REACH].transpose(2, 0, 1)
-            damage[:, left:right] = here[: stop - top, left:right] - _valid(part, taps).transpose(1, 2, 0)
-        above = np.concatenate([above, here[: stop - top]])[-_REACH:]
-        if on_progress:
-            on_progress(stop / height)
-        yield slice(top, stop), damage
+    def __init__(self, photo: Photo, taps: Plane) -> None:
+        self._photo, self._taps, self.size = photo, taps, photo.size
+        self._kept: Pixels = np.empty((0, photo.size[1], 3), np.float32)
+        self._kept_stop = 0
+
+    def pixels(self, window: Window) -> Pixels:
+        """H×W×3 in [0, 1]."""
+        rows, columns = (range(*one.indices(side)) for one, side in zip(window, self.size, strict=True))
+        result: Pixels = np.empty((len(rows), len(columns), 3), np.float32)
+        for top in range(0, len(rows), _ROWS):
+            for left in range(0, len(columns), _COLUMNS):
+                here = np.s_[top : top + _ROWS, left : left + _COLUMNS]
+                part = self._around(rows[here[0]], columns[here[1]]).transpose(2, 0, 1)
+                result[here] = _valid(part, self._taps).transpose(1, 2, 0).clip(0, 1)
+        return result
+
+    def keep_above(self, row: int) -> None:
+        """Remember what is above a row as far as the filter reaches: it may be replaced from now on."""
+        self._kept = self._source(max(0, row - _REACH), row, 0, self.size[1]).copy()
+        self._kept_stop = row
+
+    def relax(self) -> None:
+        """Let go of the memory of what was read."""
+        self._photo.relax()
+
+    def _around(self, rows: range, columns: range) -> Pixels:
+        """The photograph at these places and as far around as the filter reaches."""
+        (top, bottom), (left, right) = (
+            (max(0, places.start - _REACH), min(side, places.stop + _REACH))
+            for places, side in zip((rows, columns), self.size, strict=True)
+        )
+        missing = [
+            (start - (places.start - _REACH), places.stop + _REACH - stop)
+            for places, start, stop in ((rows, top, bottom), (columns, left, right))
+        ]
+        return np.pad(self._source(top, bottom, left, right), (*missing, (0, 0)), mode="edge")
+
+    def _source(self, top: int, bottom: int, left: int, right: int) -> Pixels:
+        """As the photograph was before any of it was replaced."""
+        middle = min(max(top, self._kept_stop), bottom)
+        below = self._photo.pixels((slice(middle, bottom), slice(left, right)))
+        if middle == top:
+            return below
+        first = top - (self._kept_stop - len(self._kept))
+        return np.concatenate([self._kept[first : first + middle - top, left:right], below])
 
 
 def find_psf(grey: Plane, side: int) -> Plane:

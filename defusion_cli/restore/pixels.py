@@ -16,7 +16,7 @@ from defusion_cli.canvas import Canvas, Photo, Pixels, Window, reduced, row_band
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
 from defusion_cli.grain import grain_of
-from defusion_cli.restore.deconvolution import deconvolved, find_inverse
+from defusion_cli.restore.deconvolution import DeconvolvedPhoto, find_inverse
 from defusion_cli.restore.instruction import UNKNOWN, Nature
 from defusion_cli.restore.memory import choose_batch, choose_tile
 from defusion_cli.restore.reduction import ReducedPhoto, enlarge
@@ -28,6 +28,11 @@ _GLANCE_PX = 2048
 
 _FAINT, _CLEAR = np.float32(2 / 255), np.float32(8 / 255)
 """Sparse damage below the first is taken for none; from the second on it counts in full."""
+
+
+_AFTER_DECONVOLUTION = np.float32(0.4)
+"""Part of what the network says of a deconvolved photograph that is followed: it knows blurred ones and sharpens it as
+much again. (docs/decisions.md has what parts of it give.)"""
 
 
 class ArrayPhoto:
@@ -177,10 +182,13 @@ class Estimator:
 
     def at(self, reduction: int) -> Estimator:
         """The same for the photograph reduced by a whole number."""
+        return self.of(ReducedPhoto(self.photo, reduction)) if reduction > 1 else copy(self)
+
+    def of(self, photo: Photo) -> Estimator:
+        """The same for the same photograph in another state; at a glance both look alike."""
         other = copy(self)
-        if reduction > 1:
-            other.photo = ReducedPhoto(self.photo, reduction)
-            other._grain = other._read_grain()
+        other.photo = photo
+        other._grain = other._read_grain()
         return other
 
     def _read_grain(self) -> Tensor | None:
@@ -226,10 +234,27 @@ def _damage(
     """
     seen = look.at(reduction)
     taps = find_inverse(seen.photo, nature.uniform_blur) if nature.uniform_blur else None
-    bands = _damage_in_tiles(seen, tile, on_progress) if taps is None else deconvolved(seen.photo, taps, on_progress)
+    if taps is None:
+        bands = _damage_in_tiles(seen, tile, on_progress)
+    else:
+        bands = _damage_after_deconvolution(seen, taps, tile, on_progress)
     if reduction > 1:
         bands = enlarge(look.photo, reduction, bands)
     return ((rows, without_faint(damage)) for rows, damage in bands) if nature.sparse else bands
+
+
+def _damage_after_deconvolution(
+    look: Estimator, taps: NDArray[np.float32], tile: int | None, on_progress: Callable[[float], None] | None
+) -> Iterator[tuple[slice, Pixels]]:
+    """As `_damage_in_tiles`: what the filter takes away, and a part of what the network takes away after it."""
+    sharper = DeconvolvedPhoto(look.photo, taps)
+    for rows, damage in _damage_in_tiles(look.of(sharper), tile, on_progress):
+        for band in row_bands(rows.stop - rows.start, look.photo.size[1]):
+            window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
+            damage[band] *= _AFTER_DECONVOLUTION
+            damage[band] += look.photo.pixels(window) - sharper.pixels(window)
+        sharper.keep_above(rows.stop)
+        yield rows, damage
 
 
 def without_faint(damage: Pixels) -> Pixels:
