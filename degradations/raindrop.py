@@ -84,6 +84,7 @@ class Raindrop(Degradation[RaindropParams]):
     version = "2"
     summary = "drops of water on the lens, showing the scene upside down"
     position = Position.LENS
+    sparse = True
     Params = RaindropParams
 
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> RaindropParams:

@@ -88,6 +88,7 @@ class Snow(Degradation[SnowParams]):
     version = "3"
     summary = "Falling snow in three flake sizes, with motion and the veil of far snow."
     position = Position.PRECIPITATION
+    sparse = True
     Params = SnowParams
     uses_depth = True
 
