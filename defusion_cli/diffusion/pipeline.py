@@ -60,6 +60,9 @@ class DefusionPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "tokenizer->unet"
 
+    find_recogniser: Callable[[], Any] | None = None
+    """Loads the model's `DegradationRecogniser`, if it has one; set by `defusion_cli.restore.model.load_pipeline`."""
+
     def __init__(self, unet: nn.Module, tokenizer: nn.Module, scheduler: DDIMScheduler, damage_scale: float = 3.0):
         super().__init__()
         self.register_modules(unet=unet, tokenizer=tokenizer, scheduler=scheduler)

@@ -15,7 +15,8 @@ The filter that undoes it is Wiener's, with a spectrum that falls as natural pic
 Out of focus, K is a disk as wide as the K that is found (Hopkins, Proc. R. Soc. A 1955: the geometrical limit).
 
 K is not believed, and the network is left to do what it can, if it is as narrow as what is found in sharp photographs,
-if it reaches the edge of the window that it is looked for in, or if W leaves a picture that is no simpler than x.
+if it reaches the edge of the window that it is looked for in, if it is no disk where one is asked for, or if W leaves a
+picture that is no simpler than x.
 """
 
 from __future__ import annotations
@@ -63,9 +64,11 @@ _CAUTION, _USUAL_GRADIENT = 0.01, 0.08
 """ε without noise, and the deviation of ∇L beside which noise is judged."""
 _FINE, _SOFT_PX = 8, 0.5
 """A disk is drawn so many times as large, and softened by a Gaussian of this sigma."""
-_UNEXPLAINED, _ROUND = 0.15, 0.85
-"""An example pair shows blur if no more than this of the difference is left unexplained (of JPEG it is half); a round
-one if a disk correlates with it so much."""
+_UNEXPLAINED = 0.15
+"""An example pair shows blur if no more than this of the difference is left unexplained; of JPEG it is half."""
+_ROUND = 0.78
+"""Correlation with a disk from which on K is one. Of sixteen defocused Kodak pictures the K of thirteen have more, 0.78
+to 0.99, of sixteen shaken ones none, 0.36 to 0.71."""
 _REACH, _GRID = 64, 256
 """W is a filter of 129×129 taps, made from 256×256 frequencies."""
 _ROWS, _COLUMNS = 256, 512
@@ -87,7 +90,9 @@ def find_inverse(photo: Photo, blur: Blur) -> Plane | None:
         inner = psf[_RING:-_RING, _RING:-_RING]
         if 1 - inner.sum() < _LEAK:
             if blur == Blur.DISK:
-                psf = disk(math.sqrt(2) * _spread(psf))
+                if _roundness(psf) < _ROUND:
+                    return None
+                psf = _as_disk(psf)
             taps = inverse(psf, _noise(grey))
             simple = _roughness(_filtered(grey[None], taps)[0]) < _ROUGHER * _roughness(grey)
             return taps if simple else None
@@ -209,10 +214,21 @@ def blur_between(before: Pixels, after: Pixels) -> Blur | None:
     left = _energy((_response(psf, shape) * sharp - blurred) * squares.sqrt())
     if left > _UNEXPLAINED * _energy((sharp - blurred) * squares.sqrt()) or _spread(psf) < _NARROW_PX / 2:
         return None
-    round_one = disk(math.sqrt(2) * _spread(psf))
-    margin = (len(psf) - len(round_one)) // 2
-    alike = psf * np.pad(round_one, max(0, margin)) if margin >= 0 else psf * round_one[-margin:margin, -margin:margin]
-    return Blur.DISK if alike.sum() > _ROUND * np.linalg.norm(psf) * np.linalg.norm(round_one) else Blur.PATH
+    return Blur.DISK if _roundness(psf) > _ROUND else Blur.PATH
+
+
+def _as_disk(psf: Plane) -> Plane:
+    """The disk whose radius of gyration is that of K."""
+    return disk(math.sqrt(2) * _spread(psf))
+
+
+def _roundness(psf: Plane) -> float:
+    """Correlation of K with a disk, 0 … 1."""
+    other = _as_disk(psf)
+    margin = (len(psf) - len(other)) // 2
+    if margin < 0:
+        other, margin = other[-margin:margin, -margin:margin], 0
+    return float((psf * np.pad(other, margin)).sum() / (np.linalg.norm(psf) * np.linalg.norm(other)))
 
 
 def _energy(spectrum: Tensor) -> float:

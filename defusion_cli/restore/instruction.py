@@ -29,11 +29,14 @@ class Nature(NamedTuple):
         It mostly leaves pixels as they are (`Degradation.sparse`).
     uniform_blur
         What it convolves the whole photograph with, if it does (`Degradation.uniform_blur`).
+    blurs
+        The degradations that do so: a photograph that shows none of them is not to be deconvolved.
     """
 
     fixed: bool = False
     sparse: bool = False
     uniform_blur: Blur | None = None
+    blurs: tuple[str, ...] = ()
 
 
 UNKNOWN = Nature()
@@ -90,13 +93,16 @@ class Instructor:
         """Each degradation by itself: the model removes several better one after another than together."""
         last_first = reversed(physical_order(sorted(set(ids)), self._plugins))
         plugins = [self._plugins[plugin_id] for plugin_id in last_first]
-        natures = [Nature(p.position == Position.FILE, p.sparse, p.uniform_blur) for p in plugins]
+        natures = [Nature(p.position == Position.FILE, p.sparse, p.uniform_blur, self._blurs()) for p in plugins]
         return tuple(Part(self.named([p.id]), nature) for p, nature in zip(plugins, natures, strict=True))
 
     def example(self, before: Pixels, after: Pixels) -> Instruction:
         """The difference between a damaged picture and the same picture without damage."""
         tokens = self.pipeline.encode_instruction(example_residual(before, after))
-        return (Part(tokens, Nature(uniform_blur=blur_between(before, after))),)
+        return (Part(tokens, Nature(uniform_blur=blur_between(before, after), blurs=self._blurs())),)
+
+    def _blurs(self) -> tuple[str, ...]:
+        return tuple(plugin_id for plugin_id, plugin in self._plugins.items() if plugin.uniform_blur)
 
     def blind(self) -> Instruction:
         """The null instruction v = 0, with which the model was trained to remove what it sees."""

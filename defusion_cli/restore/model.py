@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ def load_pipeline(model: str = DEFAULT_MODEL, device: str | torch.device = "cpu"
         damage_scale=float(scale),
     )
     pipeline.unet.to(memory_format=torch.channels_last)
+    if (folder / "recogniser" / "config.json").is_file():
+        pipeline.find_recogniser = cache(partial(load_recogniser, str(folder), device))
     return pipeline.to(device)
 
 

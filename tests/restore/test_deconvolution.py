@@ -76,11 +76,12 @@ def test_a_disk_is_round_and_as_wide_as_asked() -> None:
     assert psf.sum(0) @ places**2 == pytest.approx(6.3**2 / 4 + 0.25, rel=0.02)
 
 
-def test_what_is_out_of_focus_is_undone(sharp: Pixels, pipeline: DefusionPipeline) -> None:
+def test_what_is_out_of_focus_is_undone(sharp: Pixels, shaken: Pixels, pipeline: DefusionPipeline) -> None:
     blurred = (to_uint8(convolve(sharp, disk(5.0))) / np.float32(255)).astype(np.float32)
     taps = find_inverse(ArrayPhoto(blurred), Blur.DISK)
     assert taps is not None
     assert psnr(_steadied(blurred, taps), sharp) > psnr(blurred, sharp) + 2
+    assert find_inverse(ArrayPhoto(shaken), Blur.DISK) is None
     ((_, nature),) = Instructor(pipeline, installed_plugins()).example(blurred, sharp)
     assert nature.uniform_blur == Blur.DISK
 
