@@ -240,7 +240,7 @@ def _damage(
     What was handed out is not read again, so that it may be replaced.
     """
     seen = look.at(reduction)
-    blur = nature.uniform_blur if _shows(seen, nature.blurs) else None
+    blur = nature.uniform_blur if shows(seen, nature.blurs) else None
     taps = find_inverse(seen.photo, blur) if blur else None
     if taps is None:
         bands = _damage_in_tiles(seen, tile, on_progress)
@@ -251,7 +251,7 @@ def _damage(
     return ((rows, without_faint(damage)) for rows, damage in bands) if nature.sparse else bands
 
 
-def _shows(look: Estimator, kinds: Sequence[str]) -> bool:
+def shows(look: Estimator, kinds: Sequence[str]) -> bool:
     """Whether the photograph may have such damage; True if the model cannot tell."""
     if not kinds or look.pipeline.find_recogniser is None:
         return True

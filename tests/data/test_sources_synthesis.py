@@ -87,6 +87,20 @@ def test_the_plain_beginning_reaches_the_loader(photos):
     assert all(batches[0].shown) and not any(batches[1].shown)
 
 
+def test_a_view_can_be_turned(photos):
+    photo = draw_photo([parse_source(str(photos))], np.random.default_rng(0))
+    upright, turned = (
+        ViewMaker([parse_source(str(photos))], IDS, PLUGINS, SynthesisConfig(view_px=96, turned_share=share))
+        for share in (0.0, 1.0)
+    )
+    seen = set()
+    for seed in range(8):
+        view, other = (maker._clean_view(photo, np.random.default_rng(seed), 32) for maker in (upright, turned))
+        (quarter,) = (k for k in (1, 3) if np.array_equal(np.rot90(view, k), other))
+        seen.add(quarter)
+    assert seen == {1, 3}
+
+
 def test_a_view_follows_from_its_seed_and_has_the_promised_form(photos):
     maker = ViewMaker([parse_source(str(photos))], IDS, PLUGINS, SynthesisConfig(view_px=96, crops_per_view=3))
     one, two, other = (maker.draw(np.random.default_rng(seed), 48) for seed in (5, 5, 6))
