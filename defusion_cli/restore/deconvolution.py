@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,6 +34,7 @@ from torch import Tensor
 
 from defusion_cli.canvas import Photo, Pixels, Window
 from defusion_cli.plugins import Blur
+from defusion_cli.plugins.kernels import from_light, to_light
 
 Plane = NDArray[np.float32]
 
@@ -75,10 +77,43 @@ _ROWS, _COLUMNS = 256, 512
 """Pixels that are filtered at once."""
 
 
-def find_inverse(photo: Photo, blur: Blur) -> Plane | None:
-    """The filter W that undoes the blur of a photograph, 129×129 of unit sum; None if no blur is certain."""
+class Inverse(NamedTuple):
+    """The filter that undoes a blur.
+
+    Attributes
+    ----------
+    taps
+        W, 129×129 of unit sum.
+    space
+        The values that were averaged and that it works on: ``linear`` (light) or ``srgb`` (those of the file).
+    """
+
+    taps: Plane
+    space: str
+
+
+def find_inverse(photo: Photo, blur: Blur) -> Inverse | None:
+    """The filter W that undoes the blur of a photograph; None if no blur is certain.
+
+    Light adds up, so a camera blurs in linear light, and many data sets do not. That one is right that leaves the
+    simpler picture.
+    """
     region = _region(photo)
-    grey = np.ascontiguousarray(region.mean(axis=2))
+    best, least = None, _ROUGHER
+    for space in ("srgb", "linear"):
+        grey = np.ascontiguousarray(to_light(region, space).mean(axis=2))
+        psf = _believable_psf(grey, blur)
+        if psf is None:
+            continue
+        taps = inverse(psf, _noise(grey))
+        rougher = _roughness(_filtered(grey[None], taps)[0]) / _roughness(grey)
+        if rougher < least:
+            best, least = Inverse(taps, space), rougher
+    return best
+
+
+def _believable_psf(grey: Plane, blur: Blur) -> Plane | None:
+    """K, if there is one in a region."""
     deviation = max(float(grey.std()), _USUAL_DEVIATION / _MOST_CONTRAST)
     stretched = grey * np.float32(_USUAL_DEVIATION / deviation)
     for side, least in _WINDOWS:
@@ -87,23 +122,18 @@ def find_inverse(photo: Photo, blur: Blur) -> Plane | None:
         psf = find_psf(stretched, side)
         if _spread(psf) < _NARROW_PX:
             return None
-        inner = psf[_RING:-_RING, _RING:-_RING]
-        if 1 - inner.sum() < _LEAK:
-            if blur == Blur.DISK:
-                if _roundness(psf) < _ROUND:
-                    return None
-                psf = _as_disk(psf)
-            taps = inverse(psf, _noise(grey))
-            simple = _roughness(_filtered(grey[None], taps)[0]) < _ROUGHER * _roughness(grey)
-            return taps if simple else None
+        if 1 - psf[_RING:-_RING, _RING:-_RING].sum() < _LEAK:
+            if blur == Blur.PATH:
+                return psf
+            return _as_disk(psf) if _roundness(psf) > _ROUND else None
     return None
 
 
 class DeconvolvedPhoto:
-    """A `Photo` through a filter of 129×129 taps, computed where it is looked at; borders are repeated."""
+    """A `Photo` through the filter that undoes its blur, computed where it is looked at; borders are repeated."""
 
-    def __init__(self, photo: Photo, taps: Plane) -> None:
-        self._photo, self._taps, self.size = photo, taps, photo.size
+    def __init__(self, photo: Photo, filter: Inverse) -> None:
+        self._photo, self._filter, self.size = photo, filter, photo.size
         self._kept: Pixels = np.empty((0, photo.size[1], 3), np.float32)
         self._kept_stop = 0
 
@@ -114,8 +144,9 @@ class DeconvolvedPhoto:
         for top in range(0, len(rows), _ROWS):
             for left in range(0, len(columns), _COLUMNS):
                 here = np.s_[top : top + _ROWS, left : left + _COLUMNS]
-                part = self._around(rows[here[0]], columns[here[1]]).transpose(2, 0, 1)
-                result[here] = _valid(part, self._taps).transpose(1, 2, 0).clip(0, 1)
+                light = to_light(self._around(rows[here[0]], columns[here[1]]), self._filter.space)
+                steady = _valid(light.transpose(2, 0, 1), self._filter.taps).transpose(1, 2, 0)
+                result[here] = from_light(np.ascontiguousarray(steady.clip(0, 1)), self._filter.space)
         return result
 
     def keep_above(self, row: int) -> None:

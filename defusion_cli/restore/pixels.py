@@ -17,7 +17,7 @@ from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
 from defusion_cli.grain import grain_of
 from defusion_cli.recognition import recognise
-from defusion_cli.restore.deconvolution import DeconvolvedPhoto, find_inverse
+from defusion_cli.restore.deconvolution import DeconvolvedPhoto, Inverse, find_inverse
 from defusion_cli.restore.instruction import UNKNOWN, Nature
 from defusion_cli.restore.memory import choose_batch, choose_tile
 from defusion_cli.restore.reduction import ReducedPhoto, enlarge
@@ -241,11 +241,11 @@ def _damage(
     """
     seen = look.at(reduction)
     blur = nature.uniform_blur if shows(seen, nature.blurs) else None
-    taps = find_inverse(seen.photo, blur) if blur else None
-    if taps is None:
+    undone = find_inverse(seen.photo, blur) if blur else None
+    if undone is None:
         bands = _damage_in_tiles(seen, tile, on_progress)
     else:
-        bands = _damage_after_deconvolution(seen, taps, tile, on_progress)
+        bands = _damage_after_deconvolution(seen, undone, tile, on_progress)
     if reduction > 1:
         bands = enlarge(look.photo, reduction, bands)
     return ((rows, without_faint(damage)) for rows, damage in bands) if nature.sparse else bands
@@ -260,10 +260,10 @@ def shows(look: Estimator, kinds: Sequence[str]) -> bool:
 
 
 def _damage_after_deconvolution(
-    look: Estimator, taps: NDArray[np.float32], tile: int | None, on_progress: Callable[[float], None] | None
+    look: Estimator, undone: Inverse, tile: int | None, on_progress: Callable[[float], None] | None
 ) -> Iterator[tuple[slice, Pixels]]:
     """As `_damage_in_tiles`: what the filter takes away, and a part of what the network takes away after it."""
-    sharper = DeconvolvedPhoto(look.photo, taps)
+    sharper = DeconvolvedPhoto(look.photo, undone)
     for rows, damage in _damage_in_tiles(look.of(sharper), tile, on_progress):
         for band in row_bands(rows.stop - rows.start, look.photo.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
