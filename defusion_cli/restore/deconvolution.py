@@ -28,13 +28,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from defusion_cli.canvas import Photo, Pixels, Window
 from defusion_cli.plugins import Blur
-from defusion_cli.plugins.kernels import from_light, to_light
+from defusion_cli.plugins.kernels import convolve, from_light, to_light
 
 Plane = NDArray[np.float32]
 
@@ -106,7 +105,8 @@ def find_inverse(photo: Photo, blur: Blur) -> Inverse | None:
         if psf is None:
             continue
         taps = inverse(psf, _noise(grey))
-        rougher = _roughness(_filtered(grey[None], taps)[0]) / _roughness(grey)
+        sharper = _inside(np.pad(grey, _REACH, mode="edge"), taps)
+        rougher = _roughness(sharper) / _roughness(grey)
         if rougher < least:
             best, least = Inverse(taps, space), rougher
     return best
@@ -145,8 +145,7 @@ class DeconvolvedPhoto:
             for left in range(0, len(columns), _COLUMNS):
                 here = np.s_[top : top + _ROWS, left : left + _COLUMNS]
                 light = to_light(self._around(rows[here[0]], columns[here[1]]), self._filter.space)
-                steady = _valid(light.transpose(2, 0, 1), self._filter.taps).transpose(1, 2, 0)
-                result[here] = from_light(np.ascontiguousarray(steady.clip(0, 1)), self._filter.space)
+                result[here] = from_light(_inside(light, self._filter.taps), self._filter.space)
         return result
 
     def keep_above(self, row: int) -> None:
@@ -189,9 +188,8 @@ def find_psf(grey: Plane, side: int) -> Plane:
     psf = np.zeros((3, 3), np.float32)
     psf[1, 1:] = 0.5
     for size in reversed(sides):
-        picture = _at_scale(grey, size / side)
-        shown = torch.fft.rfft2(torch.from_numpy(_periodic(picture, max(size, 8))))
-        shape = _periodic_shape(picture.shape, max(size, 8))
+        picture = _periodic(_at_scale(grey, size / side), max(size, 8))
+        shown, shape = torch.fft.rfft2(torch.from_numpy(picture)), (picture.shape[0], picture.shape[1])
         squares = torch.from_numpy(_gradient_squares(shape))
         psf = np.maximum(cv2.resize(psf, (size, size), interpolation=cv2.INTER_CUBIC), 0)
         psf /= psf.sum()
@@ -276,8 +274,8 @@ def _region(photo: Photo) -> Pixels:
     for top in tops:
         for left in lefts:
             part = photo.pixels((slice(top, top + rows), slice(left, left + columns)))
-            strength = float(np.abs(np.diff(part.mean(axis=2), axis=0)).mean() if rows > 1 else 0)
-            strength += float(np.abs(np.diff(part.mean(axis=2), axis=1)).mean() if columns > 1 else 0)
+            grey = part.mean(axis=2)
+            strength = sum(float(np.abs(np.diff(grey, axis=k)).mean()) for k in (0, 1) if grey.shape[k] > 1)
             if strength > most:
                 best, most = part, strength
     photo.relax()
@@ -357,19 +355,9 @@ def _roughness(grey: Plane) -> float:
     return float(np.abs(gradient).mean()) / max(length, 1e-12)
 
 
-def _filtered(planes: Plane, taps: Plane) -> Plane:
-    """C×H×W convolved with `taps`; borders are repeated."""
-    return _valid(np.pad(planes, ((0, 0), (_REACH, _REACH), (_REACH, _REACH)), mode="edge"), taps)
-
-
-def _valid(planes: Plane, taps: Plane) -> Plane:
-    """C×H×W convolved with `taps` where all of them lie inside: smaller by 128 on both sides."""
-    x = torch.from_numpy(np.ascontiguousarray(planes))
-    high, wide = (_fast_length(side) for side in x.shape[1:])
-    spectrum = torch.fft.rfft2(F.pad(x, (0, wide - x.shape[2], 0, high - x.shape[1])))
-    spectrum *= torch.fft.rfft2(torch.from_numpy(taps), s=(high, wide))
-    full = torch.fft.irfft2(spectrum, s=(high, wide))
-    return full[:, 2 * _REACH : x.shape[1], 2 * _REACH : x.shape[2]].numpy()
+def _inside(image: Pixels, taps: Plane) -> Pixels:
+    """H×W or H×W×C convolved with `taps` where all of them lie inside: smaller by 128 on both sides."""
+    return convolve(image, taps)[_REACH:-_REACH, _REACH:-_REACH]
 
 
 def _response(psf: Plane, shape: tuple[int, int]) -> Tensor:
@@ -388,16 +376,12 @@ def _gradient_squares(shape: tuple[int, int]) -> Plane:
     return (4 - 2 * np.cos(down)[:, None] - 2 * np.cos(right)).astype(np.float32)
 
 
-def _periodic_shape(shape: tuple[int, ...], margin: int) -> tuple[int, int]:
-    return _fast_length(shape[0] + 2 * margin), _fast_length(shape[1] + 2 * margin)
-
-
 def _periodic(picture: Plane, margin: int) -> Plane:
     """Mirrored at its borders, about its mean, and fading to nothing over at least `margin` pixels."""
     ends = []
-    for length, whole in zip(picture.shape, _periodic_shape(picture.shape, margin), strict=True):
-        first = (whole - length) // 2
-        ends.append((first, whole - length - first))
+    for length in picture.shape:
+        missing = _fast_length(length + 2 * margin) - length
+        ends.append((missing // 2, missing - missing // 2))
     (top, bottom), (left, right) = ends
     mirrored = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_REFLECT)
     fade = _fade(len(mirrored), top, bottom)[:, None] * _fade(mirrored.shape[1], left, right)
@@ -411,15 +395,6 @@ def _fade(length: int, first: int, last: int) -> Plane:
     return (0.5 - 0.5 * np.cos(np.pi * rise)).astype(np.float32)
 
 
-@lru_cache(maxsize=256)
 def _fast_length(least: int) -> int:
-    """The next number from `least` on that has no prime factors but 2, 3 and 5."""
-    length = least
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1 and length % 2 == 0:
-            return length
-        length += 1
+    """The next even number from `least` on that has no prime factors but 2, 3 and 5."""
+    return 2 * cv2.getOptimalDFTSize((least + 1) // 2)

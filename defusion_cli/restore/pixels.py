@@ -240,8 +240,9 @@ def _damage(
     What was handed out is not read again, so that it may be replaced.
     """
     seen = look.at(reduction)
-    blur = nature.uniform_blur if shows(seen, nature.blurs) else None
-    undone = find_inverse(seen.photo, blur) if blur else None
+    undone = None
+    if nature.uniform_blur and shows(seen, nature.blurs):
+        undone = find_inverse(seen.photo, nature.uniform_blur)
     if undone is None:
         bands = _damage_in_tiles(seen, tile, on_progress)
     else:

@@ -152,6 +152,16 @@ def test_a_named_and_a_shown_blur_are_looked_for(pipeline: DefusionPipeline, sha
         assert psnr(restore_parts(pipeline, shaken, instruction), sharp) > before + 2
 
 
+def test_nobody_is_asked_about_blur_where_none_is_named(
+    pipeline: DefusionPipeline, sharp: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "find_recogniser", lambda: pytest.fail("the recogniser was asked"))
+    instructor = Instructor(pipeline, installed_plugins())
+    restore_parts(pipeline, sharp[:64, :64], instructor.by_parts(["noise", "rain"]))
+    with pytest.raises(pytest.fail.Exception):
+        restore_parts(pipeline, sharp[:64, :64], instructor.by_parts(["defocus-blur"]))
+
+
 def test_what_no_convolution_explains_is_no_blur(sharp: Pixels, shaken: Pixels) -> None:
     rng = np.random.default_rng(0)
     assert blur_between(shaken, sharp) == Blur.PATH
