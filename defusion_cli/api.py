@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from defusion_cli.diffusion import DefusionPipeline
     from defusion_cli.plugins import Recipe
     from defusion_cli.restore.instruction import Instructor
 
@@ -53,6 +54,7 @@ def restore(
     degradation: str | Sequence[str] | None = None,
     *,
     example: tuple[Any, Any] | None = None,
+    insist: bool = False,
     model: str = "default",
     steps: int = 1,
     seed: int = 0,
@@ -71,6 +73,8 @@ def restore(
         recognised, if anything. None with no `example` says nothing of the damage.
     example
         A damaged picture and the same view without damage, of equal size: what differs is removed.
+    insist
+        What is named is there, even where the model's recogniser does not see it (`Degradation.odds_when_named`).
     model
         ``"default"``, a folder, or a hub id; loaded once.
     steps
@@ -111,7 +115,7 @@ def restore(
     ids = [degradation] if isinstance(degradation, str) else list(degradation or ())
     if ids and example:
         raise UsageError("What to remove is said in more than one way.", accepted="degradation=… or example=…")
-    instructor = _instructor(model, device)
+    instructor = _instructor(model, device, insist or ids == ["auto"])
     if ids == ["auto"]:
         ids = list(_recogniser(model, device)(picture))
         if not ids:
@@ -332,13 +336,19 @@ def _score_pictures(picture: Array, reference: Array, metrics: Sequence[Any]) ->
     return found
 
 
-@lru_cache(maxsize=2)
-def _instructor(model: str, device: str) -> Instructor:
+@lru_cache(maxsize=4)
+def _instructor(model: str, device: str, insist: bool) -> Instructor:
     from defusion_cli.plugins import installed_plugins
     from defusion_cli.restore.instruction import Instructor
+
+    return Instructor(_pipeline(model, device), installed_plugins(), insist=insist)
+
+
+@lru_cache(maxsize=2)
+def _pipeline(model: str, device: str) -> DefusionPipeline:
     from defusion_cli.restore.model import choose_device, load_pipeline
 
-    return Instructor(load_pipeline(model, choose_device(device)), installed_plugins())
+    return load_pipeline(model, choose_device(device))
 
 
 @lru_cache(maxsize=2)

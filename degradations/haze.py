@@ -54,6 +54,7 @@ class Haze(Degradation[HazeParams]):
     version = "2"
     summary = "haze or fog that thickens with distance"
     position = Position.WATER
+    odds_when_named = 300.0
     Params = HazeParams
     uses_depth = True
 

@@ -66,6 +66,7 @@ class LowLight(Degradation[LowLightParams]):
     version = "2"
     summary = "a photograph taken with too little light: dark, noisy, off in colour"
     position = Position.EXPOSURE
+    odds_when_named = 7.0
     Params = LowLightParams
 
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> LowLightParams:

@@ -85,6 +85,7 @@ class Raindrop(Degradation[RaindropParams]):
     summary = "drops of water on the lens, showing the scene upside down"
     position = Position.LENS
     sparse = True
+    odds_when_named = 300.0
     Params = RaindropParams
 
     def sample(self, rng: np.random.Generator, severity: float | None = None) -> RaindropParams:

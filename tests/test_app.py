@@ -71,7 +71,7 @@ def test_help_pages(run, name, request):
     assert "Example: defusion" in help_text
 
 
-MOST_OPTIONS = {"restore": 15, "train": 13}  # what, how, where, on which machines, and what to show of it
+MOST_OPTIONS = {"restore": 16, "train": 13}  # what, how, where, on which machines, and what to show of it
 
 
 @pytest.mark.parametrize("name", COMMANDS)

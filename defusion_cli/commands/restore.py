@@ -44,6 +44,9 @@ def restore(
     blind: Annotated[
         bool, typer.Option("--blind", help="Say nothing of the damage: whatever the model sees is removed.")
     ] = False,
+    insist: Annotated[
+        bool, typer.Option("--insist", help="What is named is there, even where it is not recognised.")
+    ] = False,
     model: Annotated[str, typer.Option(metavar="default|FOLDER|HUB_ID", help="Model to restore with.")] = "default",
     steps: Annotated[
         int, typer.Option(min=1, max=50, metavar="N", help="Denoising steps, 1 to 50: one is the most accurate.")
@@ -94,12 +97,12 @@ def restore(
     label = _label(ids, example, blind)
     jobs = plan_jobs(source, out, overwrite)
     _check_report(report, reference, jobs)
-    task = _load(model, device, ids, example)
+    task = _load(model, device, ids, example, insist)
     from defusion_cli.restore.run import Options
 
     sampling: dict[str, Any] = {"steps": steps, "seed": seed, "tile": tile}
     settings = {"model": model, **sampling, "scale": round(1 / reduction, 4) if reduction else scale}
-    ledger = _open_ledger(jobs, out, {"task": task, "quality": quality, **settings})
+    ledger = _open_ledger(jobs, out, {"task": task, "quality": quality, "insist": insist, **settings})
     if dry_run:
         _show_plan(jobs, ledger, overwrite, label)
         return
@@ -179,7 +182,7 @@ class _Task(NamedTuple):
     recogniser: DegradationRecogniser | None = None
 
 
-def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | None) -> _Task:
+def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | None, insist: bool) -> _Task:
     from defusion_cli.images import read_pixels
     from defusion_cli.plugins import installed_plugins
 
@@ -193,7 +196,8 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
 
         recogniser = load_recogniser(model, choose_device(device)) if ids == [AUTO] else None
         pipeline = load_pipeline(model, choose_device(device))
-    instructor = Instructor(pipeline, installed_plugins())
+    # What was recognised need not be asked about again.
+    instructor = Instructor(pipeline, installed_plugins(), insist=insist or recogniser is not None)
     if ids and not recogniser:
         return _Task(pipeline, instructor, instructor.by_parts(ids))
     instruction = instructor.example(*pair) if pair else instructor.blind()
@@ -224,7 +228,7 @@ def _run(
 ) -> list[Outcome]:
     from defusion_cli.restore.automatic import AutomaticRestorer
     from defusion_cli.restore.restorer import Restorer
-    from defusion_cli.restore.run import RECOGNISED, in_words, restore_files, scales_in_words
+    from defusion_cli.restore.run import RECOGNISED, doubts_in_words, in_words, restore_files, scales_in_words
 
     with console.progress("Restoring", len(jobs), "pictures") as bar:
 
@@ -237,9 +241,10 @@ def _run(
             elif outcome.state == "restored":
                 seen = in_words(outcome.facts) if RECOGNISED in outcome.facts else ""
                 scales = scales_in_words(outcome.facts)
-                if seen or scales:
-                    worked = f"worked on at {scales}" if scales else ""
-                    bar.note(f"{outcome.job.name}: {'; '.join(filter(None, (seen, worked)))}")
+                worked = f"worked on at {scales}" if scales else ""
+                words = "; ".join(filter(None, (seen, worked, doubts_in_words(outcome.facts))))
+                if words:
+                    bar.note(f"{outcome.job.name}: {words}")
             bar.advance()
 
         restorer: Any = Restorer(task.pipeline, task.instruction, **sampling, on_progress=tick, say=bar.note)
@@ -286,6 +291,7 @@ def _print_report(outcomes: Sequence[Outcome], out: Path, shown: Path | None, se
             "instruction": outcome.facts.get("instruction", settings["instruction"]),
             "recognised": outcome.facts.get("recognised"),
             "scales": outcome.facts.get("scales"),
+            "shares": outcome.facts.get("shares"),
         }
         for outcome in outcomes
     ]

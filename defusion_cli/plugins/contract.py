@@ -99,6 +99,10 @@ class Degradation(ABC, Generic[P]):
     sparse: ClassVar[bool] = False
     """True if it leaves most pixels as they are, as rain does between streaks. `restore` then takes an estimate below
     2/255 for none, so that these pixels keep their very values."""
+    odds_when_named: ClassVar[float | None] = None
+    """For damage that photographs may seem to have by nature, as they may be dark or pale: by how much the odds that it
+    is there rise when a user names it, from those that the model's recogniser gives. `restore` then takes away the
+    share of its estimate that equals the probability. None takes a name for certain."""
     uniform_blur: ClassVar[Blur | None] = None
     """If it convolves all of the photograph with one point spread function, what that is like. `restore` then looks for
     it first (`defusion_cli.restore.deconvolution`)."""

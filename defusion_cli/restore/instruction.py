@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,28 @@ from defusion_cli.canvas import JPEG_BLOCK_PX, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX
-from defusion_cli.plugins import Blur, Position
+from defusion_cli.plugins import Blur, Degradation, Position
 from defusion_cli.plugins.compose import Plugins, physical_order
 from defusion_cli.restore.deconvolution import blur_between
+
+
+class Doubt(NamedTuple):
+    """That a photograph for which a kind of damage was named may be without it.
+
+    Attributes
+    ----------
+    kind
+        The degradation, as the recogniser knows it.
+    odds
+        `Degradation.odds_when_named`.
+    """
+
+    kind: str
+    odds: float
+
+    def probability(self, recognised: float) -> float:
+        """That the damage is there, named as it is (Bayes), from the probability that the recogniser gives it."""
+        return self.odds * recognised / (self.odds * recognised + 1 - recognised)
 
 
 class Nature(NamedTuple):
@@ -31,12 +50,18 @@ class Nature(NamedTuple):
         What it convolves the whole photograph with, if it does (`Degradation.uniform_blur`).
     blurs
         The degradations that do so: a photograph that shows none of them is not to be deconvolved.
+    doubt
+        It may not be there.
+    share
+        Part of the estimated damage that is taken away, 0 … 1.
     """
 
     fixed: bool = False
     sparse: bool = False
     uniform_blur: Blur | None = None
     blurs: tuple[str, ...] = ()
+    doubt: Doubt | None = None
+    share: float = 1.0
 
 
 UNKNOWN = Nature()
@@ -73,10 +98,14 @@ class Instructor:
     grounds
         Test charts that named degradations are shown on, as for `defusion_cli.ground.named_residuals`; their tokens
         are put one after another.
+    insist
+        What is named is there, whether or not the recogniser agrees.
     """
 
-    def __init__(self, pipeline: DefusionPipeline, plugins: Plugins, grounds: int | None = None) -> None:
-        self.pipeline, self._plugins, self._grounds = pipeline, plugins, grounds
+    def __init__(
+        self, pipeline: DefusionPipeline, plugins: Plugins, grounds: int | None = None, *, insist: bool = False
+    ) -> None:
+        self.pipeline, self._plugins, self._grounds, self._insist = pipeline, plugins, grounds, insist
         self._known: dict[tuple[str, ...], Tensor] = {}
 
     def named(self, ids: Sequence[str]) -> Tensor:
@@ -92,9 +121,14 @@ class Instructor:
     def by_parts(self, ids: Sequence[str]) -> Instruction:
         """Each degradation by itself: the model removes several better one after another than together."""
         last_first = reversed(physical_order(sorted(set(ids)), self._plugins))
-        plugins = [self._plugins[plugin_id] for plugin_id in last_first]
-        natures = [Nature(p.position == Position.FILE, p.sparse, p.uniform_blur, self._blurs()) for p in plugins]
-        return tuple(Part(self.named([p.id]), nature) for p, nature in zip(plugins, natures, strict=True))
+        return tuple(Part(self.named([one]), self._nature(self._plugins[one])) for one in last_first)
+
+    def _nature(self, plugin: Degradation[Any]) -> Nature:
+        nature = Nature(plugin.position == Position.FILE, plugin.sparse, plugin.uniform_blur)
+        if self._insist:
+            return nature
+        doubt = Doubt(plugin.id, plugin.odds_when_named) if plugin.odds_when_named else None
+        return nature._replace(blurs=self._blurs(), doubt=doubt)
 
     def example(self, before: Pixels, after: Pixels) -> Instruction:
         """The difference between a damaged picture and the same picture without damage."""

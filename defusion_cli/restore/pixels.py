@@ -107,14 +107,16 @@ def restore_pixels(
     reduction
         The whole number by which the picture is reduced for the network (`defusion_cli.restore.reduction`).
     nature
-        What is known of the damage: of sparse damage what is faint is left alone, and a blur that is the same all over
-        is first looked for by itself (`defusion_cli.restore.deconvolution`).
+        What is known of the damage: of sparse damage what is faint is left alone, a blur that is the same all over is
+        first looked for by itself (`defusion_cli.restore.deconvolution`), and of what may not be there a share is left.
 
     Returns
     -------
     ndarray
         H×W×3 float32 in [0, 1]. The same arguments give the same pixels on the same kind of machine.
     """
+    if not nature.share:
+        return pixels.copy()
     restored: Pixels = np.empty(pixels.shape, np.float32)
     look = Estimator(pipeline, ArrayPhoto(pixels), tokens, steps, seed)
     for rows, damage in _damage(look, reduction, tile, on_progress, nature):
@@ -137,6 +139,8 @@ def restore_canvas(
 
     What is wholly transparent keeps its colours.
     """
+    if not nature.share:
+        return
     photo = AsSrgb(canvas)
     look = Estimator(pipeline, photo, tokens, steps, seed)
     for rows, damage in _damage(look, reduction, tile, on_progress, nature):
@@ -249,7 +253,11 @@ def _damage(
         bands = _damage_after_deconvolution(seen, undone, tile, on_progress)
     if reduction > 1:
         bands = enlarge(look.photo, reduction, bands)
-    return ((rows, without_faint(damage)) for rows, damage in bands) if nature.sparse else bands
+    if nature.sparse:
+        bands = ((rows, without_faint(damage)) for rows, damage in bands)
+    if nature.share < 1:
+        bands = ((rows, damage * np.float32(nature.share)) for rows, damage in bands)
+    return bands
 
 
 def shows(look: Estimator, kinds: Sequence[str]) -> bool:

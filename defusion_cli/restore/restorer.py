@@ -10,7 +10,7 @@ from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.restore.instruction import Instruction
 from defusion_cli.restore.memory import choose_tile, smaller_tile
 from defusion_cli.restore.pixels import AsSrgb, restore_canvas
-from defusion_cli.restore.run import SCALES, Remark
+from defusion_cli.restore.run import SCALES, SHARES, Remark
 from defusion_cli.restore.scale import plan_passes
 from defusion_cli.restore.tiling import MIN_TILE_PX
 
@@ -52,13 +52,14 @@ class Restorer:
             keep_freed_memory()
 
     def __call__(self, canvas: Canvas) -> Remark:
-        """Restore the canvas; the remark holds the scales that were worked at."""
+        """Restore the canvas; the remark holds the scales that were worked at, and how much was taken away."""
         tile = self._choose_tile(canvas, 1)
         passes = plan_passes(self._pipeline, AsSrgb(canvas), self.instruction, self._reduction, tile)
-        work = [1 / one.reduction**2 for one in passes]
+        work = [1 / one.reduction**2 if one.nature.share else 0.0 for one in passes]
+        whole = sum(work) or 1.0
         for number, (tokens, n, nature) in enumerate(passes):
             side = self._choose_tile(canvas, n)
-            done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
+            done, share = sum(work[:number]) / whole, work[number] / whole
             report = _within(self._on_progress, done, share)
             restore_canvas(
                 self._pipeline, canvas, tokens, self._steps, self._seed, side, report, reduction=n, nature=nature
@@ -66,7 +67,9 @@ class Restorer:
         if self._shrunk:
             self._say(f"The memory was short: tiles have {self._tile} px from here on.")
             self._shrunk = False
-        return Remark({SCALES: [round(1 / one.reduction, 4) for one in passes]})
+        doubted = {one.nature.doubt.kind: round(one.nature.share, 4) for one in passes if one.nature.doubt}
+        facts = {SCALES: [round(1 / one.reduction, 4) for one in passes]}
+        return Remark(facts | ({SHARES: doubted} if doubted else {}), untouched=not any(work))
 
     def _choose_tile(self, canvas: Canvas, reduction: int) -> int:
         height, width = (-(-side // reduction) for side in canvas.size)

@@ -32,7 +32,13 @@ RECOGNISED = "recognised"
 SCALES = "scales"
 """Name of the fact that holds the scales, 0 … 1, at which the damage was estimated, one for each pass."""
 
-NOTED = ("instruction", RECOGNISED, SCALES)
+_HARDLY = 0.5
+"""A share below it is told."""
+
+SHARES = "shares"
+"""Name of the fact that holds which part, 0 … 1, of the estimate was taken away of damage that may not be there."""
+
+NOTED = ("instruction", RECOGNISED, SCALES, SHARES)
 """What a `Remark` may say that is wanted again when the picture is skipped in a later run."""
 
 
@@ -81,6 +87,16 @@ def scales_in_words(facts: Mapping[str, Any]) -> str:
     """At which sizes damage was estimated, as in ``1/4 of its size``; empty if only at the full one."""
     fractions = ["full size" if scale == 1 else f"1/{round(1 / scale)} of its size" for scale in facts.get(SCALES, ())]
     return "" if set(fractions) <= {"full size"} else ", then at ".join(fractions)
+
+
+def doubts_in_words(facts: Mapping[str, Any]) -> str:
+    """Of what less than half was taken away, as in ``low-light is hardly to be seen: 8 % of it removed``."""
+    words = [
+        f"{kind} is hardly to be seen: {f'{100 * share:.0f} % of the change made' if share else 'left as it is'}"
+        for kind, share in facts.get(SHARES, {}).items()
+        if share < _HARDLY
+    ]
+    return f"{'; '.join(words)} (--insist takes it for certain)" if words else ""
 
 
 def sureness(facts: Mapping[str, Any]) -> float:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from defusion_cli.canvas import Photo, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
+from defusion_cli.recognition import recognise
 from defusion_cli.restore.instruction import UNKNOWN, Instruction, Nature
 from defusion_cli.restore.pixels import ArrayPhoto, Estimator, restore_pixels
 from defusion_cli.restore.tiling import Tile
@@ -38,6 +39,10 @@ _AROUND_PX = 128
 
 _AS_STRONG = 0.9
 """Part of the greatest strength that counts as equal: a larger size keeps more detail, and less is imagined there."""
+
+
+_LEAST_SHARE = 0.01
+"""Less of an estimate than this is none of it: the photograph keeps its very values."""
 
 
 class Pass(NamedTuple):
@@ -80,12 +85,31 @@ def plan_passes(
     side = min(tile or _SPOT_PX, _SPOT_PX)
     look = None if reduction else Estimator(pipeline, photo, instruction[0].tokens)
     passes = []
-    for tokens, nature in instruction:
+    for tokens, nature in settle_doubts(pipeline, photo, instruction):
         n = reduction or 1
-        if look and not nature.fixed:
+        if look and nature.share and not nature.fixed:
             n = find_reduction(look.told(tokens), reductions, side)
         passes.append(Pass(tokens, n, nature))
     return passes
+
+
+def settle_doubts(pipeline: DefusionPipeline, photo: Photo, instruction: Instruction) -> Instruction:
+    """The instruction with the share of each doubtful part that is to be taken away: the probability that it is there.
+
+    By it the least-squares estimate for photographs with the damage becomes that for photographs of which this is not
+    certain.
+    """
+    if pipeline.find_recogniser is None or not any(part.nature.doubt for part in instruction):
+        return instruction
+    recognised = dict(recognise(pipeline.find_recogniser(), photo).probabilities)
+    parts = []
+    for part in instruction:
+        doubt = part.nature.doubt
+        if doubt and doubt.kind in recognised:
+            share = doubt.probability(recognised[doubt.kind])
+            part = part._replace(nature=part.nature._replace(share=share if share >= _LEAST_SHARE else 0.0))
+        parts.append(part)
+    return tuple(parts)
 
 
 def restore_parts(
