@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,16 @@ class PhotoSource:
 
     photos: tuple[Photo, ...]
     weight: float = 1.0
+
+
+def describe_photographs(sources: Sequence[PhotoSource]) -> str:
+    """How many photographs there are, and a digest of their names and weights, wherever the folders may lie."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(f"{source.weight}\n".encode())
+        for photo in source.photos:
+            digest.update(f"{photo.clean.name}\n".encode(errors="surrogateescape"))
+    return f"{sum(len(source.photos) for source in sources)} files, {digest.hexdigest()[:8]}"
 
 
 def parse_source(text: str) -> PhotoSource:

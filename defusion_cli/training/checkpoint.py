@@ -136,8 +136,10 @@ def rng_state() -> dict[str, Tensor]:
 
 def remember_recipe(
     out: Path, recipe: Mapping[str, Any], may_change: Collection[str] = (), checkpoints: str = "checkpoints"
-) -> None:
+) -> dict[str, Any] | None:
     """Keep the resolved recipe of a run in ``recipe.json``, and refuse to go on with another one; for rank zero.
+
+    Returns what was kept before, if the run goes on.
 
     Parameters
     ----------
@@ -155,7 +157,7 @@ def remember_recipe(
     UsageError
         If the run has a checkpoint and was started with other settings.
     """
-    path, now = out / "recipe.json", json.loads(json.dumps(recipe))
+    path, now, before = out / "recipe.json", json.loads(json.dumps(recipe)), None
     if path.exists() and list_checkpoints(out / checkpoints):
         before = json.loads(path.read_text())
         changed = sorted(key for key in now if before.get(key) != now[key] and key not in may_change)
@@ -167,3 +169,20 @@ def remember_recipe(
                 fix="--out another folder, or the settings of before",
             )
     write_atomically(path, json.dumps(now, indent=2).encode())
+    return before
+
+
+def other_photographs(before: Mapping[str, Any] | None, now: str) -> str | None:
+    """What to tell of a run that goes on with other photographs than it began with; None if there is nothing to tell.
+
+    Parameters
+    ----------
+    before
+        What `remember_recipe` returned.
+    now
+        `defusion_cli.data.sources.describe_photographs` of this run.
+    """
+    begun = (before or {}).get("photographs", now)
+    if begun == now:
+        return None
+    return f"the photographs are others than before ({begun}; now {now}): what is drawn from here on differs, too"

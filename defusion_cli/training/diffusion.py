@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.console import Bar, progress
 from defusion_cli.data.loader import Batch, view_batches
-from defusion_cli.data.sources import PhotoSource
+from defusion_cli.data.sources import PhotoSource, describe_photographs
 from defusion_cli.data.synthesis import ViewMaker
 from defusion_cli.data.workers import deaths_explained
 from defusion_cli.diffusion.backbone import init_from, make_backbone
@@ -49,6 +49,7 @@ from defusion_cli.training.bank import InstructionBank
 from defusion_cli.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
+    other_photographs,
     remember_recipe,
     rng_state,
     save_checkpoint,
@@ -507,13 +508,19 @@ def train_diffusion(
         If a checkpoint or a training picture cannot be read.
     """
     keep_freed_memory()
+    changed = None
     if rank.is_main:
-        remember_recipe(run.out, dataclasses.asdict(config) | {"ids": list(run.ids)}, _MAY_CHANGE)
+        photographs = describe_photographs(run.sources)
+        facts = {"ids": list(run.ids), "photographs": photographs}
+        before = remember_recipe(run.out, dataclasses.asdict(config) | facts, _MAY_CHANGE)
+        changed = other_photographs(before, photographs)
     training = DiffusionTraining(config, run, rank, perceptual)
     checkpoint = latest_checkpoint(run.out / "checkpoints")
     if checkpoint is not None:
         training.load_state(*load_checkpoint(checkpoint))
     with progress("Training", config.steps, "steps", done=training.step) as bar:
+        if changed:
+            bar.note(changed)
         if training.init_report and not checkpoint:
             bar.note(f"weights from {run.init_from}: {training.init_report}")
         with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained():
@@ -592,7 +599,7 @@ class _Window:
         return values
 
 
-_MAY_CHANGE = {"steps", "validate_every", "save_every", "log_every", "workers", "micro_batch"}
+_MAY_CHANGE = {"steps", "validate_every", "save_every", "log_every", "workers", "micro_batch", "photographs"}
 """Settings that may differ when a run goes on; `steps` moves the end of the schedule."""
 
 

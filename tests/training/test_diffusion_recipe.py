@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -247,6 +248,19 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path, photos, tokenize
     train_diffusion(replace(TINY, steps=3), make_run(tmp_path, photos, tokenizer), ALONE)
     with pytest.raises(UsageError, match="other settings"):
         train_diffusion(replace(TINY, lr=1e-3), make_run(tmp_path, photos, tokenizer), ALONE)
+
+
+def test_a_run_that_goes_on_with_other_photographs_says_so(tmp_path, photos, tokenizer, capsys):
+    fewer, run = tmp_path / "fewer", tmp_path / "run"
+    shutil.copytree(photos, tmp_path / "moved" / "photos")
+    train_diffusion(replace(TINY, steps=3), make_run(run, photos, tokenizer), ALONE)
+    train_diffusion(replace(TINY, steps=4), make_run(run, tmp_path / "moved" / "photos", tokenizer), ALONE)
+    assert "others than before" not in capsys.readouterr().err
+    shutil.copytree(photos, fewer)
+    (fewer / "2.png").unlink()
+    train_diffusion(TINY, make_run(run, fewer, tokenizer), ALONE)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the photographs are others than before (3 files" in told and "now 2 files" in told
 
 
 def test_a_diverging_run_stops_with_advice(tmp_path, photos, tokenizer):
