@@ -5,7 +5,7 @@ photo, damaged = x_LQ;  instruction v = D(g) − g  →  tokens  →  ŷ₀ = da
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class DefusionPipeline(DiffusionPipeline):
         See `defusion_cli.diffusion.schedule.make_scheduler`.
     damage_scale
         Factor that brings y₀, in the network's [−1, 1] units, to about unit deviation for the forward process.
+    refinement
+        By name of a degradation: the part, 0 … 1, of what the backbone adds to its first estimate of the whole
+        photograph that is followed in a single step. Measured on photographs it was not trained on; 1 where none
+        is named.
 
     Examples
     --------
@@ -63,10 +67,17 @@ class DefusionPipeline(DiffusionPipeline):
     find_recogniser: Callable[[], Any] | None = None
     """Loads the model's `DegradationRecogniser`, if it has one; set by `defusion_cli.restore.model.load_pipeline`."""
 
-    def __init__(self, unet: nn.Module, tokenizer: nn.Module, scheduler: DDIMScheduler, damage_scale: float = 3.0):
+    def __init__(
+        self,
+        unet: nn.Module,
+        tokenizer: nn.Module,
+        scheduler: DDIMScheduler,
+        damage_scale: float = 3.0,
+        refinement: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         self.register_modules(unet=unet, tokenizer=tokenizer, scheduler=scheduler)
-        self.register_to_config(damage_scale=damage_scale)
+        self.register_to_config(damage_scale=damage_scale, refinement=dict(refinement or {}))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path = "default", **options: Any) -> Any:
@@ -114,6 +125,7 @@ class DefusionPipeline(DiffusionPipeline):
         on_step: Callable[[int], None] | None = None,
         boxes: Tensor | None = None,
         grain: Tensor | None = None,
+        refinement: float = 1.0,
     ) -> Tensor:
         """The estimated damage ŷ₀ (N×3×H×W, in units of the [0, 1] picture): subtract it from `lq`.
 
@@ -136,11 +148,16 @@ class DefusionPipeline(DiffusionPipeline):
             if `lq` is the whole.
         grain
             `defusion_cli.grain.read_grain` of the whole photographs, N×F; None if `lq` is the whole.
+        refinement
+            Part of what the backbone adds to its first estimate, if it makes one, that is followed; of several steps
+            all is.
         """
         x = 2 * lq - 1
         view = 2 * (make_thumbnail(lq) if thumbnail is None else thumbnail) - 1
         n, scale = len(lq), float(self.config["damage_scale"])
-        conditions = {"thumbnail": view}
+        conditions: dict[str, Any] = {"thumbnail": view}
+        if refinement < 1 and steps == 1:
+            conditions["refinement"] = refinement
         if self.sees_grain:
             conditions["grain"] = read_grain(lq) if grain is None else grain
         if boxes is not None:
@@ -157,6 +174,10 @@ class DefusionPipeline(DiffusionPipeline):
             if on_step:
                 on_step(index + 1)
         return y / (2 * scale)
+
+    def refinement_of(self, name: str) -> float:
+        """What `damage` is to be told for a degradation."""
+        return float(self.config["refinement"].get(name, 1.0))
 
     @property
     def sees_grain(self) -> bool:
@@ -177,7 +198,7 @@ class DefusionPipeline(DiffusionPipeline):
                 self.__dict__["_for_one_step"] = kept
         return kept
 
-    def _predict(self, sample: Tensor, timestep: Tensor, tokens: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+    def _predict(self, sample: Tensor, timestep: Tensor, tokens: Tensor, conditions: dict[str, Any]) -> Tensor:
         unet: Any = self.unet
         sample = sample.to(memory_format=torch.channels_last)
         with half_precision(sample.device.type):
@@ -217,7 +238,9 @@ class DefusionPipeline(DiffusionPipeline):
         lq = image.to(self.device, torch.float32)
         tokens = self._tokens(instruction)
         noise = torch.randn(lq.shape, generator=generator).to(lq.device)
-        restored: Any = (lq - self.damage(lq, tokens.to(lq.device), noise, num_inference_steps)).clamp(0, 1).cpu()
+        refinement = self.refinement_of(instruction) if isinstance(instruction, str) else 1.0
+        damage = self.damage(lq, tokens.to(lq.device), noise, num_inference_steps, refinement=refinement)
+        restored: Any = (lq - damage).clamp(0, 1).cpu()
         if output_type != "pt":
             restored = restored.permute(0, 2, 3, 1).numpy()
         if output_type == "pil":

@@ -494,7 +494,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         sample: Tensor,
         timestep: Tensor,
         encoder_hidden_states: Tensor,
-        added_cond_kwargs: dict[str, Tensor] | None = None,
+        added_cond_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
     ) -> Any:
         """y₀ (N×3×H×W, in the units of x_LQ, [−1, 1]) for any H and W.
@@ -512,7 +512,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             taken to be the whole photograph. ``"cells"``, `look_at_cells` of the thumbnail, N×9×64×64, may stand in its
             place: crops of one photograph share it. ``"box"``, N×4: the place of x_LQ in it, see
             `CoarseBranch.apply_maps`; left out, all of it. ``"grain"``, N×F: `read_grain` of the whole photograph;
-            left out, x_LQ is taken to be all of it.
+            left out, x_LQ is taken to be all of it. ``"refinement"``, a number: the part that counts of what is added
+            to the first estimates of veil and blur.
         return_dict
             False returns a tuple; in training mode its second entry is the `coarse_estimate`, whose error is the
             only one that teaches the coarse branch: what a crop shows is no measure of it.
@@ -554,7 +555,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         x = _down_and_up(self, x, condition, lambda x: self.middle(self.attention(x, tokens), condition))
         y0 = self._output(x, condition)[:, :, :height, :width]
         if first is not None:
-            y0 = y0 + first
+            y0 = given.get("refinement", 1.0) * y0 + first
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0, *extra)
 
 

@@ -54,6 +54,8 @@ class Nature(NamedTuple):
         It may not be there.
     share
         Part of the estimated damage that is taken away, 0 … 1.
+    refinement
+        As for `DefusionPipeline.damage`.
     """
 
     fixed: bool = False
@@ -62,6 +64,7 @@ class Nature(NamedTuple):
     blurs: tuple[str, ...] = ()
     doubt: Doubt | None = None
     share: float = 1.0
+    refinement: float = 1.0
 
 
 UNKNOWN = Nature()
@@ -124,7 +127,12 @@ class Instructor:
         return tuple(Part(self.named([one]), self._nature(self._plugins[one])) for one in last_first)
 
     def _nature(self, plugin: Degradation[Any]) -> Nature:
-        nature = Nature(plugin.position == Position.FILE, plugin.sparse, plugin.uniform_blur)
+        nature = Nature(
+            plugin.position == Position.FILE,
+            plugin.sparse,
+            plugin.uniform_blur,
+            refinement=self.pipeline.refinement_of(plugin.id),
+        )
         if self._insist:
             return nature
         doubt = Doubt(plugin.id, plugin.odds_when_named) if plugin.odds_when_named else None

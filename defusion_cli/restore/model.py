@@ -79,17 +79,29 @@ def load_pipeline(model: str = DEFAULT_MODEL, device: str | torch.device = "cpu"
         raise DataError(
             f"damage_scale in {folder / _INDEX} is unusable.", found=repr(scale)[:80], accepted="0.01 … 100"
         )
+    refinement = index.get("refinement", {})
+    if not isinstance(refinement, dict) or not all(_is_share(part) for part in refinement.values()):
+        raise DataError(
+            f"refinement in {folder / _INDEX} is unusable.",
+            found=repr(refinement)[:80],
+            accepted='names with numbers from 0 to 1, as in {"haze": 0.3}',
+        )
     parts = {name: _class(index, name, folder) for name in _CLASSES}
     pipeline = DefusionPipeline(
         unet=_load_module(parts["unet"], folder / "unet", _check_unet),
         tokenizer=_load_module(parts["tokenizer"], folder / "tokenizer", _check_tokenizer),
         scheduler=_load_scheduler(folder / "scheduler"),
         damage_scale=float(scale),
+        refinement=refinement,
     )
     pipeline.unet.to(memory_format=torch.channels_last)
     if (folder / "recogniser" / "config.json").is_file():
         pipeline.find_recogniser = cache(partial(load_recogniser, str(folder), device))
     return pipeline.to(device)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def find_model(model: str) -> Path:

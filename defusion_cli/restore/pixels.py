@@ -118,7 +118,7 @@ def restore_pixels(
     if not nature.share:
         return pixels.copy()
     restored: Pixels = np.empty(pixels.shape, np.float32)
-    look = Estimator(pipeline, ArrayPhoto(pixels), tokens, steps, seed)
+    look = Estimator(pipeline, ArrayPhoto(pixels), tokens, steps, seed, nature.refinement)
     for rows, damage in _damage(look, reduction, tile, on_progress, nature):
         restored[rows] = np.clip(pixels[rows] - damage, 0.0, 1.0)
     return restored
@@ -142,7 +142,7 @@ def restore_canvas(
     if not nature.share:
         return
     photo = AsSrgb(canvas)
-    look = Estimator(pipeline, photo, tokens, steps, seed)
+    look = Estimator(pipeline, photo, tokens, steps, seed, nature.refinement)
     for rows, damage in _damage(look, reduction, tile, on_progress, nature):
         for band in row_bands(rows.stop - rows.start, canvas.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
@@ -181,10 +181,20 @@ class Estimator:
         Where tiles are read from.
     steps, seed
         As for `restore_pixels`.
+    refinement
+        As for `DefusionPipeline.damage`.
     """
 
-    def __init__(self, pipeline: DefusionPipeline, photo: Photo, tokens: Tensor, steps: int = 1, seed: int = 0) -> None:
-        self.pipeline, self.steps, self.seed = pipeline, steps, seed
+    def __init__(
+        self,
+        pipeline: DefusionPipeline,
+        photo: Photo,
+        tokens: Tensor,
+        steps: int = 1,
+        seed: int = 0,
+        refinement: float = 1.0,
+    ) -> None:
+        self.pipeline, self.steps, self.seed, self.refinement = pipeline, steps, seed, refinement
         self.photo: Photo = photo
         self.device = pipeline.device  # asked once: diffusers looks through all modules for hooks, 1 ms each time
         self.tokens = tokens.to(self.device)
@@ -231,6 +241,7 @@ class Estimator:
                 on_step,
                 torch.tensor([t.box(*self.photo.size) for t in tiles], device=device),
                 None if self._grain is None else self._grain.expand(len(tiles), -1),
+                self.refinement,
             )
         damage: Pixels = estimate.permute(0, 2, 3, 1).cpu().numpy()
         return damage

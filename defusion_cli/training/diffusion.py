@@ -403,7 +403,10 @@ class DiffusionTraining:
         unet.load_state_dict(self.model.state_dict())
         self.ema.copy_to(unet)
         unet.to(memory_format=torch.channels_last)
-        return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), self.config.damage_scale)
+        config = self.config
+        return DefusionPipeline(
+            unet.eval(), self.bank.tokenizer, make_scheduler(), config.damage_scale, config.refinement
+        )
 
 
 def _learns(name: str, learner: str) -> bool:
@@ -599,15 +602,24 @@ class _Window:
         return values
 
 
-_MAY_CHANGE = {"steps", "validate_every", "save_every", "log_every", "workers", "micro_batch", "photographs"}
+_MAY_CHANGE = {
+    "steps",
+    "validate_every",
+    "save_every",
+    "log_every",
+    "workers",
+    "micro_batch",
+    "photographs",
+    "refinement",
+}
 """Settings that may differ when a run goes on; `steps` moves the end of the schedule."""
 
 
 def export(pipeline: DefusionPipeline, folder: Path) -> Path:
     """Write a pipeline in diffusers' layout, float16 safetensors; the one in memory stays as it is."""
-    scale = float(pipeline.config["damage_scale"])
+    told = {name: pipeline.config[name] for name in ("damage_scale", "refinement")}
     unet, tokenizer = _half(pipeline.unet), _half(pipeline.tokenizer)
-    copy = DefusionPipeline(unet, tokenizer, pipeline.scheduler, scale)
+    copy = DefusionPipeline(unet, tokenizer, pipeline.scheduler, **told)
     with staged_folder(folder) as temporary:
         copy.save_pretrained(temporary, safe_serialization=True)
     return folder

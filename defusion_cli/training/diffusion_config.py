@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from defusion_cli.data.synthesis import SynthesisConfig
@@ -106,7 +107,7 @@ class DiffusionConfig:
         Of the mean absolute change of pixels that the damage left alone, for the losses ``balanced`` and ``relative``,
         beside the mean square error. A square alone hardly hears that all of a picture is changed by one or two of
         255 levels because there are drops on a part of it.
-    damage_scale
+    damage_scale, refinement
         See `DefusionPipeline`.
     ground_kind
         Visual ground of the instructions: ``visual``, ``simple``, ``blank``.
@@ -153,6 +154,7 @@ class DiffusionConfig:
     loss: str = "balanced"
     untouched_weight: float = 0.0
     damage_scale: float = 3.0
+    refinement: Mapping[str, float] = field(default_factory=dict)
     ground_kind: str = "visual"
     instruction_slots: int = 64
     micro_batch: int = 0
@@ -291,6 +293,7 @@ _DEFAULT = DiffusionConfig(
     own_share=0.8,
     learns="trunk",
     untouched_weight=0.03,
+    refinement={"haze": 0.3},
     synthesis=SynthesisConfig(
         view_px=320,
         crops_per_view=2,

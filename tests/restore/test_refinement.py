@@ -1,0 +1,68 @@
+"""How much of what the network adds to its first estimate of the whole photograph is followed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from defusion_cli.diffusion import DefusionPipeline
+from defusion_cli.errors import DataError
+from defusion_cli.plugins import installed_plugins
+from defusion_cli.restore.instruction import Instructor
+from defusion_cli.restore.model import load_pipeline
+from defusion_cli.restore.pixels import restore_pixels
+
+PHOTO = (data.astronaut()[:96, 100:228] / np.float32(255)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def default() -> DefusionPipeline:
+    return load_pipeline()
+
+
+def test_a_part_of_what_is_added_is_followed_in_one_step(default: DefusionPipeline) -> None:
+    lq = torch.from_numpy(0.3 + 0.6 * PHOTO).permute(2, 0, 1)[None]
+    tokens, noise = default.encode_names(["haze"], installed_plugins()), torch.zeros_like(lq)
+    none, half, whole = (default.damage(lq, tokens, noise, refinement=part) for part in (0.0, 0.5, 1.0))
+    assert (whole - none).abs().max() > 0.01
+    torch.testing.assert_close(half, (none + whole) / 2, atol=2e-3, rtol=0)
+    further = [default.damage(lq, tokens, noise, steps=2, refinement=part) for part in (0.0, 1.0)]
+    assert torch.equal(*further)
+
+
+def test_the_model_says_how_much_for_which_name(default: DefusionPipeline) -> None:
+    assert default.refinement_of("haze") == 0.3 and default.refinement_of("rain") == 1
+    named = {name: Instructor(default, installed_plugins()).by_parts([name])[0] for name in ("haze", "rain")}
+    assert named["haze"].nature.refinement == 0.3 and named["rain"].nature.refinement == 1
+    lq = 0.3 + 0.6 * PHOTO
+    called = default(lq, "haze", output_type="np").images[0]
+    restored = restore_pixels(default, lq, named["haze"].tokens, nature=named["haze"].nature)
+    np.testing.assert_allclose(called, restored, atol=0.005)
+
+
+def _folder(model_folder: Path, folder: Path, refinement: Any) -> Path:
+    shutil.copytree(model_folder, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"refinement": refinement}))
+    return folder
+
+
+def test_it_is_kept_in_the_model_folder(model_folder: Path, tmp_path: Path) -> None:
+    folder = _folder(model_folder, tmp_path / "model", {"haze": 0.25})
+    for pipeline in (load_pipeline(str(folder)), DefusionPipeline.from_pretrained(folder)):
+        assert pipeline.refinement_of("haze") == 0.25
+        pipeline.save_pretrained(tmp_path / "again")
+        assert load_pipeline(str(tmp_path / "again")).refinement_of("haze") == 0.25
+
+
+@pytest.mark.parametrize("refinement", [{"haze": 2}, {"haze": -0.1}, {"haze": "much"}, {"haze": True}, [0.3], 0.3])
+def test_other_values_are_refused(model_folder: Path, tmp_path: Path, refinement: Any) -> None:
+    with pytest.raises(DataError, match="refinement"):
+        load_pipeline(str(_folder(model_folder, tmp_path / "model", refinement)))
