@@ -49,9 +49,8 @@ class DefusionPipeline(DiffusionPipeline):
     damage_scale
         Factor that brings y₀, in the network's [−1, 1] units, to about unit deviation for the forward process.
     refinement
-        By name of a degradation: the part, 0 … 1, of what the backbone adds to its first estimate of the whole
-        photograph that is followed in a single step. Measured on photographs it was not trained on; 1 where none
-        is named.
+        By name of a degradation: how much, 0 … 2, counts what the backbone adds to its first estimate of the whole
+        photograph, in a single step. Measured on photographs it was not trained on; 1 for other names.
 
     Examples
     --------
@@ -149,14 +148,14 @@ class DefusionPipeline(DiffusionPipeline):
         grain
             `defusion_cli.grain.read_grain` of the whole photographs, N×F; None if `lq` is the whole.
         refinement
-            Part of what the backbone adds to its first estimate, if it makes one, that is followed; of several steps
-            all is.
+            What is to be multiplied, in a single step, with what the backbone adds to its first estimate, if it makes
+            one.
         """
         x = 2 * lq - 1
         view = 2 * (make_thumbnail(lq) if thumbnail is None else thumbnail) - 1
         n, scale = len(lq), float(self.config["damage_scale"])
         conditions: dict[str, Any] = {"thumbnail": view}
-        if refinement < 1 and steps == 1:
+        if refinement != 1 and steps == 1:
             conditions["refinement"] = refinement
         if self.sees_grain:
             conditions["grain"] = read_grain(lq) if grain is None else grain

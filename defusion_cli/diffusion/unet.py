@@ -489,6 +489,49 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             y0 = (y0.permute(0, 2, 3, 1).flatten(1, 2) @ mix).unflatten(1, y0.shape[2:]).permute(0, 3, 1, 2)
         return F.pixel_shuffle(y0, 2)
 
+    def _first_estimate(
+        self, sample: Tensor, tokens: Tensor, cells: Tensor, box: Tensor | None, grain: Tensor | None
+    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """What veils or blurs the whole photograph, the same at every step; in training also `coarse_estimate`."""
+        if self.coarse_in is None or grain is None:
+            return None, ()
+        lq = sample[:, -(self.coarse_in.in_channels // 4) :]
+        extra: tuple[Tensor, ...] = ()
+        asked = self.instruction.standardised(tokens)
+        first = torch.zeros_like(lq)
+        if self.coarse_branch is not None:
+            grid = self.coarse_branch(cells, asked, grain)
+            if self.training:
+                extra = (self.coarse_branch.on_cells(grid, cells),)
+            first = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)
+        if self.sharpening is not None:
+            first = first + self.sharpening(lq, asked, grain)
+        return first, extra
+
+    def _added(
+        self,
+        sample: Tensor,
+        first: Tensor | None,
+        timestep: Tensor | int,
+        tokens: Tensor,
+        cells: Tensor,
+        grain: Tensor | None,
+    ) -> Tensor:
+        """What the U-Net adds to the first estimate: it looks at what that leaves, and is told what it took away."""
+        condition, seen = self._condition(timestep, tokens, cells, grain)
+        tokens = torch.cat([tokens + self.token_position, seen], dim=1)
+        height, width = sample.shape[2:]
+        multiple, told = 2 ** len(self.down), None
+        if first is not None and self.coarse_in is not None:
+            rest, lq = sample.split([sample.shape[1] - first.shape[1], first.shape[1]], dim=1)
+            sample = torch.cat([rest, lq - first], dim=1)
+            told = self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(first, multiple), 2))
+        x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, multiple), 2))
+        if told is not None:
+            x = x + told
+        x = _down_and_up(self, x, condition, lambda x: self.middle(self.attention(x, tokens), condition))
+        return self._output(x, condition)[:, :, :height, :width]
+
     def forward(
         self,
         sample: Tensor,
@@ -512,8 +555,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             taken to be the whole photograph. ``"cells"``, `look_at_cells` of the thumbnail, N×9×64×64, may stand in its
             place: crops of one photograph share it. ``"box"``, N×4: the place of x_LQ in it, see
             `CoarseBranch.apply_maps`; left out, all of it. ``"grain"``, N×F: `read_grain` of the whole photograph;
-            left out, x_LQ is taken to be all of it. ``"refinement"``, a number: the part that counts of what is added
-            to the first estimates of veil and blur.
+            left out, x_LQ is taken to be all of it. ``"refinement"``, a number: what is multiplied with what is added
+            to the first estimates of veil and blur; at 0 only these are made.
         return_dict
             False returns a tuple; in training mode its second entry is the `coarse_estimate`, whose error is the
             only one that teaches the coarse branch: what a crop shows is no measure of it.
@@ -525,37 +568,16 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             thumbnail = given.get("thumbnail")
             whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
             cells = look_at_cells(whole)
-        grain = given.get("grain")
+        grain, refinement = given.get("grain"), given.get("refinement", 1.0)
         if grain is None and (self.grain_encoder or self.coarse_branch or self.sharpening):
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
-        condition, seen = self._condition(timestep, encoder_hidden_states, cells, grain)
-        tokens = torch.cat([encoder_hidden_states + self.token_position, seen], dim=1)
-        height, width = sample.shape[2:]
-        multiple, first, told = 2 ** len(self.down), None, None
-        extra: tuple[Tensor, ...] = ()
-        if self.coarse_in is not None and grain is not None:
-            channels = self.coarse_in.in_channels // 4
-            rest, lq = sample.split([sample.shape[1] - channels, channels], dim=1)
-            # The same at every step, for so is what veils or blurs a photograph.
-            asked = self.instruction.standardised(encoder_hidden_states)
-            first = torch.zeros_like(lq)
-            if self.coarse_branch is not None:
-                grid = self.coarse_branch(cells, asked, grain)
-                if self.training:
-                    extra = (self.coarse_branch.on_cells(grid, cells),)
-                first = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)
-            if self.sharpening is not None:
-                first = first + self.sharpening(lq, asked, grain)
-            # The rest of the network looks at what the first estimate leaves, and is told what that took away.
-            sample = torch.cat([rest, lq - first], dim=1)
-            told = self.coarse_in(F.pixel_unshuffle(_pad_to_multiple(first, multiple), 2))
-        x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, multiple), 2))
-        if told is not None:
-            x = x + told
-        x = _down_and_up(self, x, condition, lambda x: self.middle(self.attention(x, tokens), condition))
-        y0 = self._output(x, condition)[:, :, :height, :width]
-        if first is not None:
-            y0 = given.get("refinement", 1.0) * y0 + first
+        first, extra = self._first_estimate(sample, encoder_hidden_states, cells, box, grain)
+        if first is None:
+            y0 = self._added(sample, None, timestep, encoder_hidden_states, cells, grain)
+        elif refinement:
+            y0 = refinement * self._added(sample, first, timestep, encoder_hidden_states, cells, grain) + first
+        else:
+            y0 = first
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0, *extra)
 
 

@@ -80,11 +80,11 @@ def load_pipeline(model: str = DEFAULT_MODEL, device: str | torch.device = "cpu"
             f"damage_scale in {folder / _INDEX} is unusable.", found=repr(scale)[:80], accepted="0.01 … 100"
         )
     refinement = index.get("refinement", {})
-    if not isinstance(refinement, dict) or not all(_is_share(part) for part in refinement.values()):
+    if not isinstance(refinement, dict) or not all(map(_is_factor, refinement.values())):
         raise DataError(
             f"refinement in {folder / _INDEX} is unusable.",
             found=repr(refinement)[:80],
-            accepted='names with numbers from 0 to 1, as in {"haze": 0.3}',
+            accepted='names with numbers from 0 to 2, as in {"haze": 0.3}',
         )
     parts = {name: _class(index, name, folder) for name in _CLASSES}
     pipeline = DefusionPipeline(
@@ -100,8 +100,8 @@ def load_pipeline(model: str = DEFAULT_MODEL, device: str | torch.device = "cpu"
     return pipeline.to(device)
 
 
-def _is_share(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+def _is_factor(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 2
 
 
 def find_model(model: str) -> Path:

@@ -87,7 +87,7 @@ def plan_passes(
     passes = []
     for tokens, nature in settle_doubts(pipeline, photo, instruction):
         n = reduction or 1
-        if look and nature.share and not nature.fixed:
+        if look and nature.share and nature.refinement and not nature.fixed:
             n = find_reduction(look.told(tokens), reductions, side)
         passes.append(Pass(tokens, n, nature))
     return passes
