@@ -50,7 +50,7 @@ class DefusionPipeline(DiffusionPipeline):
         Factor that brings y₀, in the network's [−1, 1] units, to about unit deviation for the forward process.
     refinement
         By name of a degradation: how much, 0 … 2, counts what the backbone adds to its first estimate of the whole
-        photograph, in a single step. Measured on photographs it was not trained on; 1 for other names.
+        photograph, in a single step; at 0 in any number of steps. Measured on photographs it was not trained on; 1 for other names.
 
     Examples
     --------
@@ -149,12 +149,14 @@ class DefusionPipeline(DiffusionPipeline):
             `defusion_cli.grain.read_grain` of the whole photographs, N×F; None if `lq` is the whole.
         refinement
             What is to be multiplied, in a single step, with what the backbone adds to its first estimate, if it makes
-            one.
+            one. At 0 the first estimate is the result, whatever `steps` says.
         """
         x = 2 * lq - 1
         view = 2 * (make_thumbnail(lq) if thumbnail is None else thumbnail) - 1
         n, scale = len(lq), float(self.config["damage_scale"])
         conditions: dict[str, Any] = {"thumbnail": view}
+        if not refinement and self.sees_grain:
+            steps = 1  # the first estimate is the same at every step
         if refinement != 1 and steps == 1:
             conditions["refinement"] = refinement
         if self.sees_grain:

@@ -33,8 +33,9 @@ def test_a_part_of_what_is_added_is_followed_in_one_step(default: DefusionPipeli
     none, half, whole = (default.damage(lq, tokens, noise, refinement=part) for part in (0.0, 0.5, 1.0))
     assert none.abs().max() > 0.01 and (whole - none).abs().max() > 0.01
     torch.testing.assert_close(half, (none + whole) / 2, atol=2e-3, rtol=0)
-    further = [default.damage(lq, tokens, noise, steps=2, refinement=part) for part in (0.0, 1.0)]
+    further = [default.damage(lq, tokens, noise, steps=2, refinement=part) for part in (0.5, 1.0)]
     assert torch.equal(*further)
+    assert torch.equal(default.damage(lq, tokens, noise, steps=2, refinement=0.0), none)
 
 
 def test_the_model_says_how_much_for_which_name(default: DefusionPipeline) -> None:
