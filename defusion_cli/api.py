@@ -354,9 +354,9 @@ def _pipeline(model: str, device: str) -> DefusionPipeline:
 @lru_cache(maxsize=2)
 def _recogniser(model: str, device: str) -> Callable[[Array], Sequence[str]]:
     """A function that names the damage in a picture."""
+    from defusion_cli.canvas import ArrayPhoto
     from defusion_cli.recognition import recognise
     from defusion_cli.restore.model import choose_device, load_recogniser
-    from defusion_cli.restore.pixels import ArrayPhoto
 
     network = load_recogniser(model, choose_device(device))
     return lambda pixels: recognise(network, ArrayPhoto(pixels)).present

@@ -57,6 +57,21 @@ class Photo(Protocol):
         """Let go of the memory of what was read."""
 
 
+class ArrayPhoto:
+    """Pixels in memory, H×W×3 sRGB in [0, 1], as a `Photo`."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+        self.size = pixels.shape[0], pixels.shape[1]
+
+    def pixels(self, window: Window) -> Pixels:
+        """The pixels in a window."""
+        return self._pixels[window]
+
+    def relax(self) -> None:
+        """Nothing to let go of."""
+
+
 @dataclass(frozen=True)
 class Tags:
     """Metadata to be written back; the orientation in them is reset to "upright".

@@ -5,12 +5,11 @@ import pytest
 import torch
 from skimage import data
 
-from defusion_cli.canvas import CROP_PX, crop_corners
+from defusion_cli.canvas import CROP_PX, ArrayPhoto, crop_corners
 from defusion_cli.cepstrum import _by_products, _tables, describe_blur
 from defusion_cli.diffusion import DegradationUNet
 from defusion_cli.grain import FINE_FEATURES, GRAIN_FEATURES, grain_of, read_grain
 from defusion_cli.plugins import apply_recipe, draw_recipe, installed_plugins
-from defusion_cli.restore.pixels import ArrayPhoto
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,8 @@ class DefusionPipeline(DiffusionPipeline):
         Factor that brings y₀, in the network's [−1, 1] units, to about unit deviation for the forward process.
     refinement
         By name of a degradation: how much, 0 … 2, counts what the backbone adds to its first estimate of the whole
-        photograph, in a single step; at 0 in any number of steps. Measured on photographs it was not trained on; 1 for other names.
+        photograph, in a single step; at 0 in any number of steps. Measured on photographs it was not trained on; 1
+        for other names.
 
     Examples
     --------

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defusion_cli.canvas import JPEG_BLOCK_PX, Pixels
+from defusion_cli.canvas import JPEG_BLOCK_PX, ArrayPhoto, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX
 from defusion_cli.plugins import Blur, Degradation, Position
 from defusion_cli.plugins.compose import Plugins, physical_order
+from defusion_cli.recognition import recognise
 from defusion_cli.restore.deconvolution import blur_between
 
 
@@ -141,7 +142,17 @@ class Instructor:
     def example(self, before: Pixels, after: Pixels) -> Instruction:
         """The difference between a damaged picture and the same picture without damage."""
         tokens = self.pipeline.encode_instruction(example_residual(before, after))
-        return (Part(tokens, Nature(uniform_blur=blur_between(before, after), blurs=self._blurs())),)
+        refinement = max(map(self.pipeline.refinement_of, self._shown_by(before, after)), default=1.0)
+        nature = Nature(uniform_blur=blur_between(before, after), blurs=self._blurs(), refinement=refinement)
+        return (Part(tokens, nature),)
+
+    def _shown_by(self, before: Pixels, after: Pixels) -> tuple[str, ...]:
+        """What the recogniser sees in the first picture and not in the second; nothing if the model has none."""
+        if self.pipeline.find_recogniser is None:
+            return ()
+        network = self.pipeline.find_recogniser()
+        seen, still = (recognise(network, ArrayPhoto(picture)).present for picture in (before, after))
+        return tuple(name for name in seen if name not in still)
 
     def _blurs(self) -> tuple[str, ...]:
         return tuple(plugin_id for plugin_id, plugin in self._plugins.items() if plugin.uniform_blur)

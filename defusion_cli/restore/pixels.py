@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defusion_cli.canvas import Canvas, Photo, Pixels, Window, reduced, row_bands
+from defusion_cli.canvas import ArrayPhoto, Canvas, Photo, Pixels, Window, reduced, row_bands
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
 from defusion_cli.grain import grain_of
@@ -40,21 +40,6 @@ _LEAST_SHOWN = 0.1
 """What the recogniser says of blur when there may be some: less of all 71 sharp photographs of Kodak, McMaster and
 LIVE1, more of all 72 of Kodak that were shaken or defocused at severities 0.3, 0.5 and 0.8. To blind deconvolution the
 textures of 8 of 24 sharp ones, 320 px large, look shaken."""
-
-
-class ArrayPhoto:
-    """Pixels in memory, H×W×3 sRGB in [0, 1], as a `Photo`."""
-
-    def __init__(self, pixels: Pixels) -> None:
-        self._pixels = pixels
-        self.size = pixels.shape[0], pixels.shape[1]
-
-    def pixels(self, window: Window) -> Pixels:
-        """The pixels in a window."""
-        return self._pixels[window]
-
-    def relax(self) -> None:
-        """Nothing to let go of."""
 
 
 class AsSrgb:

@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from defusion_cli.canvas import Photo, Pixels
+from defusion_cli.canvas import ArrayPhoto, Photo, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.recognition import recognise
 from defusion_cli.restore.instruction import UNKNOWN, Instruction, Nature
-from defusion_cli.restore.pixels import ArrayPhoto, Estimator, restore_pixels
+from defusion_cli.restore.pixels import Estimator, restore_pixels
 from defusion_cli.restore.tiling import Tile
 
 _REDUCTIONS = (1, 2, 4, 8, 16, 32)

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from defusion_cli.canvas import ArrayPhoto
 from defusion_cli.images import Pixels, list_images, read_pixels, to_uint8
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.recognition import recognise
 from defusion_cli.restore.instruction import Instructor
 from defusion_cli.restore.model import load_pipeline, load_recogniser
-from defusion_cli.restore.pixels import ArrayPhoto
 from defusion_cli.restore.scale import restore_parts
 from defusion_cli.training.recogniser_check import SEVERITY, damaged, mixtures
 from defusion_cli.training.validation import psnr

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from bench_model import BUILT_IN, FIXED, SEVERITY
 
+from defusion_cli.canvas import ArrayPhoto
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.images import Pixels, list_images, read_pixels, to_uint8, write_image
 from defusion_cli.plugins import Scene, draw_recipe, installed_plugins, pseudo_depth
@@ -30,7 +31,7 @@ from defusion_cli.plugins.compose import Plugins
 from defusion_cli.plugins.params import build_params
 from defusion_cli.restore.instruction import Instruction, Instructor
 from defusion_cli.restore.model import load_pipeline
-from defusion_cli.restore.pixels import ArrayPhoto, restore_pixels
+from defusion_cli.restore.pixels import restore_pixels
 from defusion_cli.restore.scale import plan_passes
 from defusion_cli.training.validation import psnr
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage import data
 
-from defusion_cli.canvas import Canvas, Pixels, quantise
+from defusion_cli.canvas import ArrayPhoto, Canvas, Pixels, quantise
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.images import to_uint8
 from defusion_cli.plugins import Blur, installed_plugins
@@ -22,7 +22,7 @@ from defusion_cli.restore.deconvolution import (
     inverse,
 )
 from defusion_cli.restore.instruction import Instructor, Nature
-from defusion_cli.restore.pixels import ArrayPhoto, restore_canvas, restore_pixels
+from defusion_cli.restore.pixels import restore_canvas, restore_pixels
 from defusion_cli.restore.scale import restore_parts
 from defusion_cli.training.validation import psnr
 from degradations.motion_blur import MotionBlurParams, trajectory_psf

@@ -7,11 +7,12 @@ import pytest
 import skimage
 import torch
 
+from defusion_cli.canvas import ArrayPhoto
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.restore.instruction import Instructor
 from defusion_cli.restore.model import load_pipeline
-from defusion_cli.restore.pixels import ArrayPhoto, Estimator, shows
+from defusion_cli.restore.pixels import Estimator, shows
 from defusion_cli.restore.scale import restore_parts
 from defusion_cli.training.validation import psnr
 from degradations.motion_blur import MotionBlurParams

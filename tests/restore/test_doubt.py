@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from defusion_cli.api import degrade, restore
 from defusion_cli.app import app
-from defusion_cli.canvas import Canvas
+from defusion_cli.canvas import ArrayPhoto, Canvas
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.images import to_uint8, write_image
 from defusion_cli.plugins import Degradation, installed_plugins
 from defusion_cli.restore.instruction import Doubt, Instructor, Nature
 from defusion_cli.restore.model import load_pipeline
-from defusion_cli.restore.pixels import ArrayPhoto, restore_canvas, restore_pixels
+from defusion_cli.restore.pixels import restore_canvas, restore_pixels
 from defusion_cli.restore.scale import plan_passes
 from defusion_cli.training.validation import psnr
 

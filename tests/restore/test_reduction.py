@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from defusion_cli.canvas import Canvas, Pixels, Window, quantise
+from defusion_cli.canvas import ArrayPhoto, Canvas, Pixels, Window, quantise
 from defusion_cli.diffusion import DefusionPipeline
-from defusion_cli.restore.pixels import ArrayPhoto, restore_canvas, restore_pixels
+from defusion_cli.restore.pixels import restore_canvas, restore_pixels
 from defusion_cli.restore.reduction import ReducedPhoto, enlarge
 
 

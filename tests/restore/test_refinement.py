@@ -12,6 +12,7 @@ import pytest
 import torch
 from skimage import data
 
+from defusion_cli.api import degrade
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.errors import DataError
 from defusion_cli.plugins import installed_plugins
@@ -67,3 +68,11 @@ def test_it_is_kept_in_the_model_folder(model_folder: Path, tmp_path: Path) -> N
 def test_other_values_are_refused(model_folder: Path, tmp_path: Path, refinement: Any) -> None:
     with pytest.raises(DataError, match="refinement"):
         load_pipeline(str(_folder(model_folder, tmp_path / "model", refinement)))
+
+
+def test_an_example_of_haze_is_taken_for_haze(default: DefusionPipeline) -> None:
+    clean = (data.astronaut()[:320, 60:380] / np.float32(255)).astype(np.float32)
+    for name, expected in (("haze", 0.0), ("rain", 1.0)):
+        damaged = degrade(clean, name, severity=0.6, seed=1)
+        (part,) = Instructor(default, installed_plugins()).example(damaged, clean)
+        assert part.nature.refinement == expected

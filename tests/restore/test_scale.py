@@ -10,12 +10,12 @@ import pytest
 import torch
 from skimage import data
 
-from defusion_cli.canvas import Canvas
+from defusion_cli.canvas import ArrayPhoto, Canvas
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.errors import UsageError
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.restore.instruction import Instructor, Part
-from defusion_cli.restore.pixels import ArrayPhoto, restore_pixels
+from defusion_cli.restore.pixels import restore_pixels
 from defusion_cli.restore.plan import parse_scale
 from defusion_cli.restore.restorer import Restorer
 from defusion_cli.restore.scale import candidates, plan_passes
