@@ -142,12 +142,18 @@ class Instructor:
     def example(self, before: Pixels, after: Pixels) -> Instruction:
         """The difference between a damaged picture and the same picture without damage."""
         tokens = self.pipeline.encode_instruction(example_residual(before, after))
-        refinement = max(map(self.pipeline.refinement_of, self._shown_by(before, after)), default=1.0)
-        nature = Nature(uniform_blur=blur_between(before, after), blurs=self._blurs(), refinement=refinement)
+        seen, blur = self._shown_by(before, after), blur_between(before, after)
+        if blur:  # short paths are as round as disks, but leave other traces
+            blur = next((self._plugins[name].uniform_blur for name in seen if name in self._blurs()), blur)
+        refinement = max(map(self.pipeline.refinement_of, seen), default=1.0)
+        nature = Nature(uniform_blur=blur, blurs=self._blurs(), refinement=refinement)
         return (Part(tokens, nature),)
 
     def _shown_by(self, before: Pixels, after: Pixels) -> tuple[str, ...]:
-        """What the recogniser sees in the first picture and not in the second; nothing if the model has none."""
+        """What the recogniser sees in the first picture and not in the second, the most probable first.
+
+        Nothing if the model has none.
+        """
         if self.pipeline.find_recogniser is None:
             return ()
         network = self.pipeline.find_recogniser()

@@ -15,7 +15,8 @@ from skimage import data
 from defusion_cli.api import degrade
 from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.errors import DataError
-from defusion_cli.plugins import installed_plugins
+from defusion_cli.plugins import Blur, installed_plugins
+from defusion_cli.restore.deconvolution import blur_between
 from defusion_cli.restore.instruction import Instructor
 from defusion_cli.restore.model import load_pipeline
 from defusion_cli.restore.pixels import restore_pixels
@@ -76,3 +77,11 @@ def test_an_example_of_haze_is_taken_for_haze(default: DefusionPipeline) -> None
         damaged = degrade(clean, name, severity=0.6, seed=1)
         (part,) = Instructor(default, installed_plugins()).example(damaged, clean)
         assert part.nature.refinement == expected
+
+
+def test_a_short_path_in_an_example_is_not_taken_for_a_disk(default: DefusionPipeline) -> None:
+    clean = (data.astronaut()[:400, 60:460] / np.float32(255)).astype(np.float32)
+    shaken = degrade(clean, "motion-blur", severity=0.4, seed=3)
+    assert blur_between(shaken, clean) == Blur.DISK  # as round as one
+    (part,) = Instructor(default, installed_plugins()).example(shaken, clean)
+    assert part.nature.uniform_blur == Blur.PATH
