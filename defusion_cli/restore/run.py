@@ -90,7 +90,7 @@ def scales_in_words(facts: Mapping[str, Any]) -> str:
 
 
 def doubts_in_words(facts: Mapping[str, Any]) -> str:
-    """Of what less than half was taken away, as in ``low-light is hardly to be seen: 8 % of it removed``."""
+    """Of what less than half was taken away, as in ``low-light is hardly to be seen: 8 % of the change made``."""
     words = [
         f"{kind} is hardly to be seen: {f'{100 * share:.0f} % of the change made' if share else 'left as it is'}"
         for kind, share in facts.get(SHARES, {}).items()

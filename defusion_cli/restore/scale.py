@@ -83,12 +83,13 @@ def plan_passes(
     if reduction is None and len(reductions) == 1:
         reduction = 1
     side = min(tile or _SPOT_PX, _SPOT_PX)
-    look = None if reduction else Estimator(pipeline, photo, instruction[0].tokens)
+    look: Estimator | None = None
     passes = []
     for tokens, nature in settle_doubts(pipeline, photo, instruction):
         n = reduction or 1
-        if look and nature.share and nature.refinement and not nature.fixed:
-            n = find_reduction(look.told(tokens), reductions, side)
+        if not reduction and nature.share and nature.refinement and not nature.fixed:
+            look = look.told(tokens) if look else Estimator(pipeline, photo, tokens)
+            n = find_reduction(look, reductions, side)
         passes.append(Pass(tokens, n, nature))
     return passes
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from defusion_cli.console import note
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.files import discard_folder, remove_leftovers, staged_folder, write_atomically
 
@@ -136,10 +137,10 @@ def rng_state() -> dict[str, Tensor]:
 
 def remember_recipe(
     out: Path, recipe: Mapping[str, Any], may_change: Collection[str] = (), checkpoints: str = "checkpoints"
-) -> dict[str, Any] | None:
+) -> None:
     """Keep the resolved recipe of a run in ``recipe.json``, and refuse to go on with another one; for rank zero.
 
-    Returns what was kept before, if the run goes on.
+    That a run goes on with other ``photographs`` (`defusion_cli.data.sources.describe_photographs`) is told.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ def remember_recipe(
     UsageError
         If the run has a checkpoint and was started with other settings.
     """
-    path, now, before = out / "recipe.json", json.loads(json.dumps(recipe)), None
+    path, now = out / "recipe.json", json.loads(json.dumps(recipe))
     if path.exists() and list_checkpoints(out / checkpoints):
         before = json.loads(path.read_text())
         changed = sorted(key for key in now if before.get(key) != now[key] and key not in may_change)
@@ -168,21 +169,7 @@ def remember_recipe(
                 accepted=", ".join(f"{key} {before.get(key)}" for key in changed)[:300],
                 fix="--out another folder, or the settings of before",
             )
+        if "photographs" in before and before["photographs"] != now["photographs"]:
+            seen = f"{before['photographs']}; now {now['photographs']}"
+            note(f"the photographs are others than before ({seen}): what is drawn from here on differs, too")
     write_atomically(path, json.dumps(now, indent=2).encode())
-    return before
-
-
-def other_photographs(before: Mapping[str, Any] | None, now: str) -> str | None:
-    """What to tell of a run that goes on with other photographs than it began with; None if there is nothing to tell.
-
-    Parameters
-    ----------
-    before
-        What `remember_recipe` returned.
-    now
-        `defusion_cli.data.sources.describe_photographs` of this run.
-    """
-    begun = (before or {}).get("photographs", now)
-    if begun == now:
-        return None
-    return f"the photographs are others than before ({begun}; now {now}): what is drawn from here on differs, too"

@@ -49,7 +49,6 @@ from defusion_cli.training.bank import InstructionBank
 from defusion_cli.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
-    other_photographs,
     remember_recipe,
     rng_state,
     save_checkpoint,
@@ -511,19 +510,14 @@ def train_diffusion(
         If a checkpoint or a training picture cannot be read.
     """
     keep_freed_memory()
-    changed = None
     if rank.is_main:
-        photographs = describe_photographs(run.sources)
-        facts = {"ids": list(run.ids), "photographs": photographs}
-        before = remember_recipe(run.out, dataclasses.asdict(config) | facts, _MAY_CHANGE)
-        changed = other_photographs(before, photographs)
+        facts = {"ids": list(run.ids), "photographs": describe_photographs(run.sources)}
+        remember_recipe(run.out, dataclasses.asdict(config) | facts, _MAY_CHANGE)
     training = DiffusionTraining(config, run, rank, perceptual)
     checkpoint = latest_checkpoint(run.out / "checkpoints")
     if checkpoint is not None:
         training.load_state(*load_checkpoint(checkpoint))
     with progress("Training", config.steps, "steps", done=training.step) as bar:
-        if changed:
-            bar.note(changed)
         if training.init_report and not checkpoint:
             bar.note(f"weights from {run.init_from}: {training.init_report}")
         with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained():

@@ -17,19 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from defusion_cli.console import note, progress
+from defusion_cli.console import progress
 from defusion_cli.data.recognition import LabelledViews
 from defusion_cli.data.sources import PhotoSource, describe_photographs
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.recognition import DegradationRecogniser, describe
 from defusion_cli.recognition.look import THUMBNAIL_PX
-from defusion_cli.training.checkpoint import (
-    list_checkpoints,
-    load_checkpoint,
-    other_photographs,
-    remember_recipe,
-    save_checkpoint,
-)
+from defusion_cli.training.checkpoint import list_checkpoints, load_checkpoint, remember_recipe, save_checkpoint
 from defusion_cli.training.log import RunLog
 from defusion_cli.training.recogniser_check import Check, check_recogniser
 from defusion_cli.training.recogniser_config import RecogniserRecipe
@@ -82,12 +76,8 @@ def train_recogniser(recipe: RecogniserRecipe, run: RecogniserRun) -> tuple[Path
     DataError
         If a shard or a training picture cannot be read.
     """
-    photographs = describe_photographs(run.sources)
-    settings = {"seed": run.seed, "plugins": list(run.ids), "photographs": photographs}
-    before = remember_recipe(run.out, dataclasses.asdict(recipe) | settings, _MAY_CHANGE, checkpoints="shards")
-    changed = other_photographs(before, photographs)
-    if changed:
-        note(changed)
+    settings = {"seed": run.seed, "plugins": list(run.ids), "photographs": describe_photographs(run.sources)}
+    remember_recipe(run.out, dataclasses.asdict(recipe) | settings, _MAY_CHANGE, checkpoints="shards")
     features, present = _shards(recipe, run)
     network = fit(recipe, run.ids, features, present, run.seed, RunLog(run.out))
     folder = export_recogniser(network, run.out / "recogniser")
