@@ -29,18 +29,17 @@ lint: $(VENV)/.tested ## Style, docstrings and import contracts.
 type: $(VENV)/.tested ## Static types.
 	$(BIN)/mypy
 
-bench: $(VENV)/.benched ## Speed beside other libraries, start-up, restoring, memory and training, into docs/speed.md.
-	$(BIN)/python tests/benchmarks/bench_synthesis.py --json docs/speed-synthesis.json --markdown docs/speed.md
-	$(BIN)/python tests/benchmarks/bench_startup.py --json docs/speed-startup.json --markdown docs/speed.md
-	$(BIN)/python tests/benchmarks/bench_restore.py --json docs/speed-restore.json --markdown docs/speed.md
-	$(BIN)/python tests/benchmarks/bench_denoise.py --json docs/speed-denoise.json --markdown docs/speed.md
-	for command in degrade restore score; do \
-		$(BIN)/python tests/benchmarks/bench_memory.py $$command --json docs/speed-memory-$$command.json \
-			--markdown docs/speed.md; \
-	done
-	$(BIN)/python tests/benchmarks/bench_training.py --json docs/speed-training.json --markdown docs/speed.md
-	$(BIN)/python tests/benchmarks/bench_processes.py --json docs/speed-processes.json --markdown docs/speed.md
-	$(BIN)/python tests/benchmarks/bench_loader.py --json docs/speed-loader.json --markdown docs/speed.md
+bench: $(VENV)/.benched ## Speed beside other libraries, start-up, restoring, training and memory, into docs/speed.md; an hour.
+	@missed=; \
+	measure() { \
+		script=$$1; name=$$2; shift 2; \
+		$(BIN)/python tests/benchmarks/bench_$$script.py "$$@" --json docs/speed-$$name.json --markdown docs/speed.md \
+			|| missed="$$missed $$name"; \
+	}; \
+	for each in synthesis startup restore denoise score training processes loader; do measure $$each $$each; done; \
+	for command in degrade score; do measure memory memory-$$command $$command --runs 10x24 1000x24 20000x24; done; \
+	measure memory memory-restore restore --runs 10x24 1000x24 20000x24 1x512 1x2048 1x4096; \
+	test -z "$$missed" || { echo "Short of what is asked for, or failed:$$missed" >&2; exit 1; }
 
 chaos: $(VENV)/.tested ## Kill every command fifty times and compare with an undisturbed run; an hour.
 	$(BIN)/python tests/chaos.py

@@ -182,7 +182,8 @@ def main() -> int:
     missing: dict[str, str] = {}
     rows = measure(photos, arguments.sigma / 255, missing)
     document = {"sigma": arguments.sigma, "pictures": words, "rows": rows, "left_out": missing}
-    leave(arguments, "Noise, beside other programs", page(document), document)
+    words = "FFDNet in float32 as published. FFDNet, BM3D and the classics are told σ; the default model is not."
+    leave(arguments, "Noise, beside other programs", page(document), document, words)
     return 0
 
 

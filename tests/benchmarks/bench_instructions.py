@@ -6,7 +6,7 @@ example     an example pair (another photograph, before and after) against the n
 shift       mean colour shift where drops or streaks did not touch the picture, in units of 1/255
 subset      two kinds of damage: shown one, PSNR to the picture that has only the other; shown both, to the clean one
 clean       a clean photograph under every instruction: PSNR to itself
-orders      rain, snow and noise in all six orders: shown together, against one after another
+orders      rain, snow and noise in all six orders: shown together, named together, one after another
 """
 
 from __future__ import annotations
@@ -122,23 +122,23 @@ def clean(bench: Bench) -> None:
 
 
 def orders(bench: Bench) -> None:
-    """The supplement's mixed set: one restoring for all three, or three, the last damage first."""
-    print("| order | damaged | shown together | one after another |\n|---|---|---|---|")
-    rows: dict[str, list[tuple[float, float, float]]] = {}
-    together = (Part(bench.shown.named(THREE)),)
+    """The supplement's mixed set: one instruction for all three, the three by name, or one by one, the last first."""
+    ways = ("one instruction", "by name, as `restore`", "one after another, the last first, 8 bits between")
+    print(f"| order | damaged | {' | '.join(ways)} |\n|---|---|---|---|---|")
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    at_once = (Part(bench.shown.named(THREE)),)
     for number, photo in enumerate(bench.cleans):
         for recipe in bench.recipe(THREE, number).orders():
             lq = bench.damage(photo, recipe)
             step = lq
             for name in reversed(recipe.ids):
                 step = bench.restore(step, (name,))
-            at_once = as_file(restore_parts(bench.pipeline, lq, together, reduction=1))
-            scores = psnr(lq, photo), psnr(at_once, photo), psnr(step, photo)
-            rows.setdefault(", ".join(recipe.ids), []).append(scores)
+            results = lq, bench.restore(lq, at_once), bench.restore(lq, THREE), step
+            rows.setdefault(", ".join(recipe.ids), []).append(tuple(psnr(result, photo) for result in results))
     for order, scores in rows.items():
         print(f"| {order} | " + " | ".join(f"{value:.2f}" for value in np.mean(scores, axis=0)) + " |")
-    damaged, at_once, apart = np.mean([score for scores in rows.values() for score in scores], axis=0)
-    print(f"| mean | {damaged:.2f} | {at_once:.2f} ({at_once - damaged:+.2f}) | {apart:.2f} ({apart - damaged:+.2f}) |")
+    damaged, *means = np.mean([score for scores in rows.values() for score in scores], axis=0)
+    print(f"| mean | {damaged:.2f} | " + " | ".join(f"{mean:.2f} ({mean - damaged:+.2f})" for mean in means) + " |")
 
 
 TABLES: dict[str, Callable[[Bench], None]] = {

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from outputs import machine
 
 from defusion_cli.images import Pixels, list_images, read_pixels, to_uint8, write_image
 from defusion_cli.plugins import apply_recipe, draw_recipe, installed_plugins
@@ -112,8 +112,7 @@ def main() -> None:
     photos = [arguments.photos / path for path in list_images(arguments.photos)]
     rows = measure(photos, arguments.model, arguments.steps, arguments.sheet)
     seconds = speed(arguments.model)
-    machine = platform.processor() or platform.machine()
-    print(f"{len(photos)} pictures, {arguments.steps} step(s), {machine}, RGB PSNR in dB\n")
+    print(f"{len(photos)} pictures, {arguments.steps} step(s), {machine()}, RGB PSNR in dB\n")
     print("| degradation | damaged | restored | gain | improved | gain when shown another |")
     print("|---|---|---|---|---|---|")
     for name, row in rows.items():

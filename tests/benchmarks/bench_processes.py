@@ -13,11 +13,8 @@ import statistics
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 
-import torch
-from bench_synthesis import processor
 from bench_training import PHOTOS, batches, start
 from outputs import add_outputs, leave
 
@@ -76,8 +73,7 @@ def main() -> int:
         for _ in range(arguments.turns)
     ]
     result = {name: min(turn[name] for turn in turns) for name in THREADS}
-    machine = f"{processor()}, torch {torch.__version__}, {date.today()}."
-    leave(arguments, "Two training processes", table(result), {"seconds_a_step": result}, machine)
+    leave(arguments, "Two training processes", table(result), {"seconds_a_step": result})
     one, two = result.values()
     return int(two > (1 + MOST_LOST) * one)
 

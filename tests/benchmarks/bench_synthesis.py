@@ -12,16 +12,13 @@ is processor time, so that other programs on the machine do not decide the ratio
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +27,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from outputs import add_outputs, leave
 from skimage import data
 
 from defusion_cli.allocator import keep_freed_memory
@@ -177,26 +175,14 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def page(results: list[dict[str, Any]], missing: dict[str, str]) -> str:
-    """The page for the docs: the table, and how it came about."""
+def words(missing: dict[str, str]) -> str:
+    """How the table came about, and what is not in it."""
     parts = [
-        "<!-- Written by `make bench`; run it to measure your machine. -->",
-        "# Speed",
-        "## Damaging photographs",
         "Pictures of 512×512 in a second of one thread's processor time, 8 bits in and out, parameters drawn anew for "
         "every picture. All sides of a row took turns in one process. What shares a row shares a name, not a model.",
-        table(results),
-        f"{processor()}; " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".",
+        ", ".join(f"{name} {version}" for name, version in versions().items()) + ".",
     ]
-    parts += [f"{side} was left out ({reason})." for side, reason in missing.items()]
-    return "\n\n".join(parts) + "\n"
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+    return "\n\n".join([*parts, *(f"{side} was left out ({reason})." for side, reason in missing.items())])
 
 
 def versions() -> dict[str, str]:
@@ -215,27 +201,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=60, help="pictures a side and row, default 60")
     parser.add_argument("--only", action="append", default=[], help="rows to measure, by plugin id; default all")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--markdown", type=Path, help="also write a page for the docs here")
+    add_outputs(parser)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     missing: dict[str, str] = {}
     rows = tuple(row for row in ROWS if not arguments.only or row.plugin in arguments.only)
     results = measure(rows, arguments.turns, missing)
-    print(table(results))
-    for side, reason in missing.items():
-        print(f"{side}: left out, {reason}", file=sys.stderr)
-    if arguments.markdown:
-        arguments.markdown.write_text(page(results, missing), encoding="utf-8")
-    if arguments.json:
-        document = {
-            "version": 1,
-            "processor": processor(),
-            "versions": versions(),
-            "rows": results,
-            "left_out": missing,
-        }
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    document = {"versions": versions(), "rows": results, "left_out": missing}
+    leave(arguments, "Damaging photographs", table(results), document, words(missing))
     return int(any(row["margin"] < 1 for row in results))
 
 
