@@ -15,14 +15,15 @@ from defusion_cli.training.optimiser import _QUINTICS, Muon, Optimisers, deal, o
 def test_orthogonalised_matrices_have_singular_values_around_one(shape):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalise(matrices).float())
-    assert float(values.min()) > 0.5 and float(values.max()) < 1.4
+    assert float(values.min()) > 0.45 and float(values.max()) < 1.4
 
 
 def test_a_nearly_singular_matrix_becomes_what_the_iteration_in_float64_makes_of_it():
     generator = torch.Generator().manual_seed(2)
     u, _, v = torch.linalg.svd(torch.randn(2, 32, 96, generator=generator), full_matrices=False)
     matrices = u * 10 ** torch.linspace(0, -4, 32) @ v
-    x = matrices.double() / matrices.double().norm(dim=(1, 2), keepdim=True)
+    gram = matrices.double() @ matrices.double().mT
+    x = matrices.double() / (1.01 * gram.square().sum((1, 2), keepdim=True).sqrt()).sqrt()
     for a, b, c in _QUINTICS:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -32,7 +33,7 @@ def test_a_nearly_singular_matrix_becomes_what_the_iteration_in_float64_makes_of
 
 
 def test_the_coefficients_are_the_best_for_what_the_step_before_left():
-    low, high = 0.003, 1.0
+    low, high = 0.01, 1.0
     for a, b, c in _QUINTICS:
         x = np.linspace(low, high, 2000)
         odd = np.stack([x, x**3, x**5], 1)
@@ -43,7 +44,7 @@ def test_the_coefficients_are_the_best_for_what_the_step_before_left():
         spared = np.array([a * 1.01, b * 1.01**3, c * 1.01**5])
         assert np.abs(odd @ (spared - best[:3])).max() < 0.01
         low, high = 1 - best[3], 1 + best[3]
-    assert low > 0.79 and high < 1.21
+    assert low > 0.71 and high < 1.29
 
 
 @pytest.mark.parametrize("rows", [8, 64])
