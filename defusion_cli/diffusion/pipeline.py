@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 
+from defusion_cli.diffusion.refinement import UNCHANGED, Refinement
 from defusion_cli.diffusion.schedule import precondition
 from defusion_cli.grain import read_grain
 from defusion_cli.ground.instruction import named_residuals
@@ -48,10 +49,10 @@ class DefusionPipeline(DiffusionPipeline):
         See `defusion_cli.diffusion.schedule.make_scheduler`.
     damage_scale
         Factor that brings y₀, in the network's [−1, 1] units, to about unit deviation for the forward process.
-    refinement
+    refinement, faint_refinement
         By name of a degradation: how much, 0 … 2, counts what the backbone adds to its first estimate of the whole
         photograph, in a single step; at 0 in any number of steps. Measured on photographs it was not trained on; 1
-        for other names.
+        for other names. The second is for what is faint, see `Refinement`; as the first for other names.
 
     Examples
     --------
@@ -74,10 +75,12 @@ class DefusionPipeline(DiffusionPipeline):
         scheduler: DDIMScheduler,
         damage_scale: float = 3.0,
         refinement: Mapping[str, float] | None = None,
+        faint_refinement: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, tokenizer=tokenizer, scheduler=scheduler)
-        self.register_to_config(damage_scale=damage_scale, refinement=dict(refinement or {}))
+        factors = {"refinement": dict(refinement or {}), "faint_refinement": dict(faint_refinement or {})}
+        self.register_to_config(damage_scale=damage_scale, **factors)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path = "default", **options: Any) -> Any:
@@ -125,7 +128,7 @@ class DefusionPipeline(DiffusionPipeline):
         on_step: Callable[[int], None] | None = None,
         boxes: Tensor | None = None,
         grain: Tensor | None = None,
-        refinement: float = 1.0,
+        refinement: Refinement = UNCHANGED,
     ) -> Tensor:
         """The estimated damage ŷ₀ (N×3×H×W, in units of the [0, 1] picture): subtract it from `lq`.
 
@@ -149,16 +152,16 @@ class DefusionPipeline(DiffusionPipeline):
         grain
             `defusion_cli.grain.read_grain` of the whole photographs, N×F; None if `lq` is the whole.
         refinement
-            What is to be multiplied, in a single step, with what the backbone adds to its first estimate, if it makes
-            one. At 0 the first estimate is the result, whatever `steps` says.
+            How much counts, in a single step, what the backbone adds to its first estimate, if it makes one. If it is
+            nothing, the first estimate is the result, whatever `steps` says.
         """
         x = 2 * lq - 1
         view = 2 * (make_thumbnail(lq) if thumbnail is None else thumbnail) - 1
         n, scale = len(lq), float(self.config["damage_scale"])
         conditions: dict[str, Any] = {"thumbnail": view}
-        if not refinement and self.sees_grain:
+        if refinement.nothing and self.estimates_first:
             steps = 1  # the first estimate is the same at every step
-        if refinement != 1 and steps == 1:
+        if refinement != UNCHANGED and steps == 1:
             conditions["refinement"] = refinement
         if self.sees_grain:
             conditions["grain"] = read_grain(lq) if grain is None else grain
@@ -177,15 +180,26 @@ class DefusionPipeline(DiffusionPipeline):
                 on_step(index + 1)
         return y / (2 * scale)
 
-    def refinement_of(self, name: str) -> float:
-        """What `damage` is to be told for a degradation."""
-        return float(self.config["refinement"].get(name, 1.0))
+    def refinement_of(self, name: str) -> Refinement:
+        """What `damage` is to be told for a degradation; `UNCHANGED` if the backbone makes no first estimate."""
+        if not self.estimates_first:
+            return UNCHANGED
+        strong = float(self.config["refinement"].get(name, 1.0))
+        return Refinement(strong, float(self.config["faint_refinement"].get(name, strong)))
+
+    @property
+    def estimates_first(self) -> bool:
+        """Whether the backbone first estimates veil or blur, and adds to that."""
+        return self._has_any("coarse", "sharpen")
 
     @property
     def sees_grain(self) -> bool:
         """Whether the backbone is told what the fine detail of the whole photograph says."""
+        return self._has_any("grain", "coarse", "sharpen")
+
+    def _has_any(self, *parts: str) -> bool:
         unet: Any = self.unet
-        return any(unet.config.get(part) for part in ("grain", "coarse", "sharpen"))
+        return any(unet.config.get(part) for part in parts)
 
     def _planned(self, steps: int) -> DDIMScheduler:
         """A scheduler for so many steps: a fresh one, since tiles may run in threads.
@@ -240,7 +254,7 @@ class DefusionPipeline(DiffusionPipeline):
         lq = image.to(self.device, torch.float32)
         tokens = self._tokens(instruction)
         noise = torch.randn(lq.shape, generator=generator).to(lq.device)
-        refinement = self.refinement_of(instruction) if isinstance(instruction, str) else 1.0
+        refinement = self.refinement_of(instruction) if isinstance(instruction, str) else UNCHANGED
         damage = self.damage(lq, tokens.to(lq.device), noise, num_inference_steps, refinement=refinement)
         restored: Any = (lq - damage).clamp(0, 1).cpu()
         if output_type != "pt":

@@ -20,6 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
+from defusion_cli.diffusion.refinement import UNCHANGED
 from defusion_cli.diffusion.schedule import LAST_TIMESTEP
 from defusion_cli.diffusion.sharpening import SharpeningBranch
 from defusion_cli.grain import FINE_FEATURES, extended, read_grain
@@ -555,8 +556,8 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             taken to be the whole photograph. ``"cells"``, `look_at_cells` of the thumbnail, N×9×64×64, may stand in its
             place: crops of one photograph share it. ``"box"``, N×4: the place of x_LQ in it, see
             `CoarseBranch.apply_maps`; left out, all of it. ``"grain"``, N×F: `read_grain` of the whole photograph;
-            left out, x_LQ is taken to be all of it. ``"refinement"``, a number: what is multiplied with what is added
-            to the first estimates of veil and blur; at 0 only these are made.
+            left out, x_LQ is taken to be all of it. ``"refinement"``, a `Refinement`: how much of what is added to the
+            first estimates of veil and blur counts; only these are made if it is nothing.
         return_dict
             False returns a tuple; in training mode its second entry is the `coarse_estimate`, whose error is the
             only one that teaches the coarse branch: what a crop shows is no measure of it.
@@ -568,16 +569,16 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             thumbnail = given.get("thumbnail")
             whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
             cells = look_at_cells(whole)
-        grain, refinement = given.get("grain"), given.get("refinement", 1.0)
+        grain, refinement = given.get("grain"), given.get("refinement", UNCHANGED)
         if grain is None and (self.grain_encoder or self.coarse_branch or self.sharpening):
             grain = read_grain((sample[:, -3:].float() + 1) / 2)
         first, extra = self._first_estimate(sample, encoder_hidden_states, cells, box, grain)
         if first is None:
             y0 = self._added(sample, None, timestep, encoder_hidden_states, cells, grain)
-        elif refinement:
-            y0 = refinement * self._added(sample, first, timestep, encoder_hidden_states, cells, grain) + first
-        else:
+        elif refinement.nothing:
             y0 = first
+        else:
+            y0 = refinement(self._added(sample, first, timestep, encoder_hidden_states, cells, grain)) + first
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0, *extra)
 
 

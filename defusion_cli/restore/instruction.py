@@ -11,6 +11,7 @@ from torch import Tensor
 
 from defusion_cli.canvas import JPEG_BLOCK_PX, ArrayPhoto, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
+from defusion_cli.diffusion.refinement import UNCHANGED, Refinement
 from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX
 from defusion_cli.plugins import Blur, Degradation, Position
@@ -65,7 +66,7 @@ class Nature(NamedTuple):
     blurs: tuple[str, ...] = ()
     doubt: Doubt | None = None
     share: float = 1.0
-    refinement: float = 1.0
+    refinement: Refinement = UNCHANGED
 
 
 UNKNOWN = Nature()
@@ -145,7 +146,7 @@ class Instructor:
         seen, blur = self._shown_by(before, after), blur_between(before, after)
         if blur:  # short paths are as round as disks, but leave other traces
             blur = next((self._plugins[name].uniform_blur for name in seen if name in self._blurs()), blur)
-        refinement = max(map(self.pipeline.refinement_of, seen), default=1.0)
+        refinement = max(map(self.pipeline.refinement_of, seen), default=UNCHANGED)
         nature = Nature(uniform_blur=blur, blurs=self._blurs(), refinement=refinement)
         return (Part(tokens, nature),)
 

@@ -79,20 +79,21 @@ def load_pipeline(model: str = DEFAULT_MODEL, device: str | torch.device = "cpu"
         raise DataError(
             f"damage_scale in {folder / _INDEX} is unusable.", found=repr(scale)[:80], accepted="0.01 … 100"
         )
-    refinement = index.get("refinement", {})
-    if not isinstance(refinement, dict) or not all(map(_is_factor, refinement.values())):
-        raise DataError(
-            f"refinement in {folder / _INDEX} is unusable.",
-            found=repr(refinement)[:80],
-            accepted='names with numbers from 0 to 2, as in {"haze": 0.3}',
-        )
+    factors = {name: index.get(name, {}) for name in ("refinement", "faint_refinement")}
+    for name, value in factors.items():
+        if not isinstance(value, dict) or not all(map(_is_factor, value.values())):
+            raise DataError(
+                f"{name} in {folder / _INDEX} is unusable.",
+                found=repr(value)[:80],
+                accepted='names with numbers from 0 to 2, as in {"haze": 0.3}',
+            )
     parts = {name: _class(index, name, folder) for name in _CLASSES}
     pipeline = DefusionPipeline(
         unet=_load_module(parts["unet"], folder / "unet", _check_unet),
         tokenizer=_load_module(parts["tokenizer"], folder / "tokenizer", _check_tokenizer),
         scheduler=_load_scheduler(folder / "scheduler"),
         damage_scale=float(scale),
-        refinement=refinement,
+        **factors,
     )
     pipeline.unet.to(memory_format=torch.channels_last)
     if (folder / "recogniser" / "config.json").is_file():

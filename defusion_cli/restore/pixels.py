@@ -15,6 +15,7 @@ from torch import Tensor
 from defusion_cli.canvas import ArrayPhoto, Canvas, Photo, Pixels, Window, reduced, row_bands
 from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
+from defusion_cli.diffusion.refinement import UNCHANGED, Refinement
 from defusion_cli.grain import grain_of
 from defusion_cli.recognition import recognise
 from defusion_cli.restore.deconvolution import DeconvolvedPhoto, Inverse, find_inverse
@@ -177,7 +178,7 @@ class Estimator:
         tokens: Tensor,
         steps: int = 1,
         seed: int = 0,
-        refinement: float = 1.0,
+        refinement: Refinement = UNCHANGED,
     ) -> None:
         self.pipeline, self.steps, self.seed, self.refinement = pipeline, steps, seed, refinement
         self.photo: Photo = photo

@@ -87,7 +87,7 @@ def plan_passes(
     passes = []
     for tokens, nature in settle_doubts(pipeline, photo, instruction):
         n = reduction or 1
-        if not reduction and nature.share and nature.refinement and not nature.fixed:
+        if not reduction and nature.share and not nature.refinement.nothing and not nature.fixed:
             look = look.told(tokens) if look else Estimator(pipeline, photo, tokens)
             n = find_reduction(look, reductions, side)
         passes.append(Pass(tokens, n, nature))

@@ -402,10 +402,8 @@ class DiffusionTraining:
         unet.load_state_dict(self.model.state_dict())
         self.ema.copy_to(unet)
         unet.to(memory_format=torch.channels_last)
-        config = self.config
-        return DefusionPipeline(
-            unet.eval(), self.bank.tokenizer, make_scheduler(), config.damage_scale, config.refinement
-        )
+        told = {name: getattr(self.config, name) for name in _TOLD}
+        return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), **told)
 
 
 def _learns(name: str, learner: str) -> bool:
@@ -605,13 +603,18 @@ _MAY_CHANGE = {
     "micro_batch",
     "photographs",
     "refinement",
+    "faint_refinement",
 }
 """Settings that may differ when a run goes on; `steps` moves the end of the schedule."""
 
 
+_TOLD = ("damage_scale", "refinement", "faint_refinement")
+"""Settings that a pipeline keeps."""
+
+
 def export(pipeline: DefusionPipeline, folder: Path) -> Path:
     """Write a pipeline in diffusers' layout, float16 safetensors; the one in memory stays as it is."""
-    told = {name: pipeline.config[name] for name in ("damage_scale", "refinement")}
+    told = {name: pipeline.config[name] for name in _TOLD}
     unet, tokenizer = _half(pipeline.unet), _half(pipeline.tokenizer)
     copy = DefusionPipeline(unet, tokenizer, pipeline.scheduler, **told)
     with staged_folder(folder) as temporary:

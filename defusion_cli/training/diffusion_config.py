@@ -107,7 +107,7 @@ class DiffusionConfig:
         Of the mean absolute change of pixels that the damage left alone, for the losses ``balanced`` and ``relative``,
         beside the mean square error. A square alone hardly hears that all of a picture is changed by one or two of
         255 levels because there are drops on a part of it.
-    damage_scale, refinement
+    damage_scale, refinement, faint_refinement
         See `DefusionPipeline`.
     ground_kind
         Visual ground of the instructions: ``visual``, ``simple``, ``blank``.
@@ -155,6 +155,7 @@ class DiffusionConfig:
     untouched_weight: float = 0.0
     damage_scale: float = 3.0
     refinement: Mapping[str, float] = field(default_factory=dict)
+    faint_refinement: Mapping[str, float] = field(default_factory=dict)
     ground_kind: str = "visual"
     instruction_slots: int = 64
     micro_batch: int = 0
@@ -293,7 +294,8 @@ _DEFAULT = DiffusionConfig(
     own_share=0.8,
     learns="trunk",
     untouched_weight=0.03,
-    refinement={"haze": 0.0, "low-light": 0.0, "underwater": 0.3, "noise": 1.04, "raindrop": 1.15},
+    refinement={"haze": 0.0, "low-light": 0.0, "underwater": 0.3, "raindrop": 1.15},
+    faint_refinement={"noise": 1.25},
     synthesis=SynthesisConfig(
         view_px=320,
         crops_per_view=2,
