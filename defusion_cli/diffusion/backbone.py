@@ -37,6 +37,12 @@ def make_backbone(kind: str, options: Mapping[str, Any]) -> nn.Module:
     return model
 
 
+def tokens_of_each(model: nn.Module, tokens: Tensor, samples: int) -> Tensor:
+    """V×K×D instruction tokens as the backbone wants them: ours for each photograph, others for each sample of it."""
+    each = 1 if isinstance(model, DegradationUNet) else samples // len(tokens)
+    return tokens if each == 1 else tokens.repeat_interleave(each, dim=0)
+
+
 def _start_as_identity(model: nn.Module) -> None:
     """y₀ = 0 at first, and y_t unheard: at t = T it is pure noise and would drown the faint traces in x_LQ."""
     nn.init.zeros_(model.conv_out.weight)  # type: ignore[union-attr, arg-type]

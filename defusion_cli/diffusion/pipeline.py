@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 
+from defusion_cli.diffusion.backbone import tokens_of_each
 from defusion_cli.diffusion.refinement import UNCHANGED, Refinement
 from defusion_cli.diffusion.schedule import precondition
 from defusion_cli.grain import read_grain
@@ -137,20 +138,20 @@ class DefusionPipeline(DiffusionPipeline):
         lq
             Damaged pictures or tiles, N×3×H×W in [0, 1]; any H and W.
         tokens
-            Instruction tokens, N×K×D (or one for all).
+            Instruction tokens of the photographs, V×K×D. `lq` are N/V tiles of each, one after the other.
         noise
             Unit normal start y_T, like `lq`.
         steps
             Denoising steps, 1 … 1000. One is the least-squares estimate; more trade PSNR for perceptual quality.
         thumbnail
-            `make_thumbnail` of the whole photographs, N×3×256×256 in [0, 1]; None if `lq` is the whole.
+            `make_thumbnail` of the whole photographs, V×3×256×256 in [0, 1]; None if `lq` is the whole.
         on_step
             Called with the number of each finished step.
         boxes
             Where the tiles lie in their photographs: left, top, right, bottom in fractions of the sides, N×4; None
             if `lq` is the whole.
         grain
-            `defusion_cli.grain.read_grain` of the whole photographs, N×F; None if `lq` is the whole.
+            `defusion_cli.grain.read_grain` of the whole photographs, V×F; None if `lq` is the whole.
         refinement
             How much counts, in a single step, what the backbone adds to its first estimate, if it makes one. If it is
             nothing, the first estimate is the result, whatever `steps` says.
@@ -167,12 +168,12 @@ class DefusionPipeline(DiffusionPipeline):
             conditions["grain"] = read_grain(lq) if grain is None else grain
         if boxes is not None:
             conditions["box"] = boxes
-        tokens = tokens.expand(n, -1, -1)
+        tokens = tokens_of_each(self.unet, tokens, n)
         scheduler = self._planned(steps)
         y: Tensor = noise
         for index, t in enumerate(scheduler.timesteps.to(lq.device)):
             seen = precondition(scheduler, y, t.expand(n))
-            estimate = self._predict(torch.cat([seen, x], dim=1), t.expand(n), tokens, conditions)
+            estimate = self._predict(torch.cat([seen, x], dim=1), t, tokens, conditions)
             # The scheduler divides by σ_t²; the last step returns the estimate itself.
             last = index == len(scheduler.timesteps) - 1
             y = estimate * scale if last else scheduler.step(estimate * scale, int(t), y, eta=0.0).prev_sample

@@ -55,22 +55,22 @@ class SharpeningBranch(nn.Module):
         Parameters
         ----------
         x
-            x_LQ of a part of each photograph, N×C×H×W in [−1, 1].
+            x_LQ of parts of V photographs, N/V of each one after the other, N×C×H×W in [−1, 1].
         asked
-            What the instructions say, `InstructionSummary.standardised`, N×2·D.
+            What the instructions say, `InstructionSummary.standardised`, V×2·D.
         grain
-            `read_grain` of the whole photographs, N×F.
+            `read_grain` of the whole photographs, V×F.
         """
         with torch.autocast(x.device.type, enabled=False):
             kernels = -self._filters(asked, grain)
-            if torch.compiler.is_compiling():
-                return _convolved(x.float(), kernels)
-            if not (torch.is_grad_enabled() or kernels.any()):
+            if not (torch.compiler.is_compiling() or torch.is_grad_enabled() or kernels.any()):
                 return torch.zeros_like(x)
-            return filtered(x.float(), kernels).to(x.dtype)
+            parts = x.float().unflatten(0, (len(kernels), -1)).flatten(1, 2)  # of a photograph, one filter for all
+            convolved = _convolved if torch.compiler.is_compiling() else filtered
+            return convolved(parts, kernels).reshape(x.shape).to(x.dtype)
 
     def _filters(self, asked: Tensor, grain: Tensor) -> Tensor:
-        """The kernels of G, N×49×49; each sums to zero, so that nothing changes brightness."""
+        """The kernels of G, V×49×49; each sums to zero, so that nothing changes brightness."""
         kind = self.look.weight.dtype
         asked, grain = asked.to(kind), grain.to(kind)
         correction = _CAUTION * self.correct(F.silu(self.look(torch.cat([asked, grain], dim=1))))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +30,24 @@ _THUMBNAIL_WIDTHS = (24, 48, 96)
 _COARSE_WIDTHS, _COARSE_STRIDE, _COARSE_HIDDEN = (48, 96, 96), 4, 128
 
 
+class Condition(NamedTuple):
+    """The FiLM condition of N samples: D×E, and how many samples, one after the other, each of the D is for.
+
+    Crops of one view and tiles of one photograph have one, so that what follows from it is made once for them.
+    """
+
+    values: Tensor
+    runs: list[int]
+
+    def of_each(self, told: Tensor) -> Tensor:
+        """What was made for each of the D conditions, D×…, for each of the N samples."""
+        if len(self.runs) == sum(self.runs):
+            return told
+        return told.repeat_interleave(torch.tensor(self.runs, device=told.device), dim=0)
+
+
 class ConditionedConv(nn.Conv2d):
-    """A 3×3 convolution whose kernel depends on the condition c (N×E): W + Σ_m g_m(c)·W_m / √M, with g linear.
+    """A 3×3 convolution whose kernel depends on the condition c (D×E): W + Σ_m g_m(c)·W_m / √M, with g linear.
 
     As many multiplications a pixel as with one kernel (Yang et al., "CondConv: Conditionally parameterized convolutions
     for efficient inference", NeurIPS 2019). One kernel for ten kinds of damage is a compromise: 700 steps of noise
@@ -47,28 +63,22 @@ class ConditionedConv(nn.Conv2d):
         nn.init.normal_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
-        """N×C×H×W; with one condition for each, or one for all of them."""
-        # Crops of one view and tiles of one photograph follow one another and have one kernel.
-        starts = [n for n in range(len(condition)) if n == 0 or not torch.equal(condition[n], condition[n - 1])]
-        kernels = self._kernels(condition[starts]).unbind()
-        if len(kernels) == 1:
-            return F.conv2d(x, kernels[0], self.bias, padding=1)
-        counts = [end - start for start, end in itertools.pairwise([*starts, len(condition)])]
-        # `split`, for the gradient of a slice is as large as all of x.
-        parts = zip(x.split(counts), kernels, strict=True)
-        return torch.cat([F.conv2d(part, kernel, self.bias, padding=1) for part, kernel in parts])
+    def kernels(self, condition: Tensor) -> Tensor:
+        """The kernels for D conditions, D×O×I×3×3.
 
-    def _kernels(self, condition: Tensor) -> Tensor:
-        """The kernels for N conditions, N×O×I×3×3; all in one product, and each as channels_last wants it."""
-        shares = self.gate(condition) * len(self.experts) ** -0.5
-        flat = torch.stack([expert.movedim(1, -1).flatten() for expert in self.experts])
-        kernels: Tensor = (shares @ flat).unflatten(1, self.weight.movedim(1, -1).shape).movedim(-1, 2)
-        return self.weight.to(kernels.dtype) + kernels
+        W counts as one more expert, whose share is 1: all in one product, and each as channels_last wants it. With W
+        added afterwards it takes two to three times as long.
+        """
+        gated = self.gate(condition) * len(self.experts) ** -0.5
+        shares = torch.cat([torch.ones_like(gated[:, :1]), gated], dim=1)
+        known = [kernel.movedim(1, -1) for kernel in (self.weight, *self.experts)]
+        flat = shares @ torch.stack([kernel.flatten() for kernel in known])
+        kernels: Tensor = flat.unflatten(1, known[0].shape).movedim(-1, 2)
+        return kernels
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(FiLM(conv(x), c))): N×C×H×W with the condition c, N×E; see `ConditionedConv` for `experts`."""
+    """x + conv(silu(FiLM(conv(x), c))): N×C×H×W with the `Condition` c."""
 
     def __init__(self, channels: int, condition: int, experts: int = 0) -> None:
         super().__init__()
@@ -84,23 +94,60 @@ class ResidualBlock(nn.Module):
         for parameter in (self.conv1.bias, self.conv2.bias, self.film.weight, self.film.bias):
             nn.init.zeros_(parameter)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
-        features = torch.addcmul(shift, self._convolved(self.conv1, x, condition), 1 + scale)
-        # In place where autograd allows it: on a CPU fresh memory for each result costs 3 % at 512 px, 9 % at 1024 px.
-        features = F.silu(features, inplace=not torch.is_grad_enabled())
-        return self._convolved(self.conv2, features, condition).add_(x)
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        scale, shift = condition.of_each(self.film(condition.values))[:, :, None, None].chunk(2, dim=1)
+        features: Tensor = self.conv2(_silu(torch.addcmul(shift, self.conv1(x), 1 + scale)))
+        return features.add_(x)
 
-    @staticmethod
-    def _convolved(conv: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
-        result: Tensor = conv(x, condition) if isinstance(conv, ConditionedConv) else conv(x)
-        return result
+
+class ConditionedBlock(ResidualBlock):
+    """A `ResidualBlock` whose convolutions have kernels of their own for each condition (`ConditionedConv`).
+
+    Samples that share a condition go through it by themselves, and FiLM becomes a part of their kernel: the modulation
+    of the features, the sums over all pixels that are its gradient, and the joining of the samples between two
+    convolutions were 8 % of a training step.
+    """
+
+    def kernels(self, condition: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For each of D conditions, D×E: kernel and bias of the first convolution, kernel of the second."""
+        conv1, conv2 = cast(ConditionedConv, self.conv1), cast(ConditionedConv, self.conv2)
+        scale, shift = self.film(condition).chunk(2, dim=1)
+        biases = torch.addcmul(shift, cast(Tensor, conv1.bias), 1 + scale)
+        kernels = conv1.kernels(condition)
+        each = (kernels * (1 + scale.to(kernels.dtype))[:, :, None, None, None], biases, conv2.kernels(condition))
+        return list(zip(*(made.unbind() for made in each), strict=True))
+
+    def convolved(self, x: Tensor, kernel1: Tensor, bias1: Tensor, kernel2: Tensor) -> Tensor:
+        """The block on samples that share a condition."""
+        features = F.conv2d(x, kernel1, bias1, padding=1)
+        return F.conv2d(_silu(features), kernel2, self.conv2.bias, padding=1).add_(x)
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        return _run_by_condition([self], x, condition)
+
+
+def _silu(features: Tensor) -> Tensor:
+    """In place where autograd allows it: on a CPU fresh memory for each result costs 3 % at 512 px, 9 % at 1024 px."""
+    return F.silu(features, inplace=not torch.is_grad_enabled())
+
+
+def _run_by_condition(blocks: Sequence[ConditionedBlock], x: Tensor, condition: Condition) -> Tensor:
+    """Blocks one after the other, on the samples of each condition by themselves."""
+    kernels = [block.kernels(condition.values) for block in blocks]
+    parts = list(x.split(condition.runs))  # `split`, for the gradient of a slice is as large as all of x
+    for n, part in enumerate(parts):
+        for block, made in zip(blocks, kernels, strict=True):
+            part = block.convolved(part, *made[n])
+        parts[n] = part
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class _Stack(nn.ModuleList):
-    """Residual blocks one after the other, under the same condition."""
+    """Residual blocks one after the other, all of one sort, under the same condition."""
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        if len(self) and isinstance(self[0], ConditionedBlock):
+            return _run_by_condition(list(self), x, condition)  # type: ignore[arg-type]
         for block in self:
             x = block(x, condition)
         return x
@@ -132,11 +179,12 @@ class TokenAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """N×C×H×W; with V×K×D tokens, each for N/V samples one after the other."""
         n, c, h, w = x.shape
-        flat = x.flatten(2).transpose(1, 2)  # N×(H·W)×C
+        flat = x.flatten(2).transpose(1, 2).reshape(len(tokens), -1, c)  # V×(N/V·H·W)×C
         k, v = self.cross_kv(tokens).chunk(2, dim=2)
         flat = flat + self.cross_out(self._attend(self.cross_q(self.norm_cross(flat)), k, v))
-        return flat.transpose(1, 2).reshape(n, c, h, w)
+        return flat.reshape(n, -1, c).transpose(1, 2).reshape(n, c, h, w)
 
 
 class ThumbnailEncoder(nn.Module):
@@ -293,7 +341,7 @@ class CoarseBranch(nn.Module):
         grain
             `read_grain` of the whole photographs, N×F.
         """
-        condition = self.condition(asked, cells, grain)
+        condition = Condition(self.condition(asked, cells, grain), [1] * len(cells))
         features = _down_and_up(self, self.conv_in(cells), condition, lambda x: self.middle(x, condition))
         grid: Tensor = self.conv_out(features)
         return grid
@@ -439,20 +487,31 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         if self.coarse_in is not None:
             nn.init.zeros_(self.coarse_in.weight)
 
-    def _condition(
-        self, timestep: Tensor | int, tokens: Tensor, cells: Tensor, grain: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The FiLM condition N×E at N time steps (or one), and thumbnail features N×64×D."""
-        seen = self.thumbnail(cells[:, : cells.shape[1] // 3])
-        summary = torch.cat([self.shown_norm(self.instruction(tokens)), self.seen_norm(seen.mean(1))], dim=1)
-        steps = torch.as_tensor(timestep, device=summary.device).expand(len(summary))
-        known = self.condition[0](torch.cat([self.time(_sinusoid(steps, 64).to(summary.dtype)), summary], dim=1))
-        if self.grain_encoder is not None and grain is not None:
-            known = known + self.grain_encoder(grain)
+    def _condition(self, steps: list[int], asked: Tensor, seen: Tensor, grain: Tensor) -> Condition:
+        """The FiLM condition of samples at such time steps, of V photographs after one another.
+
+        Parameters
+        ----------
+        asked
+            Standardised instructions, V×2·D.
+        seen
+            Features of the thumbnails, V×64×D.
+        grain
+            V×F.
+        """
+        each = len(steps) // len(asked)
+        starts = [n for n in range(len(steps)) if n % each == 0 or steps[n] != steps[n - 1]]
+        runs = [end - start for start, end in itertools.pairwise([*starts, len(steps)])]
+        views = [start // each for start in starts]
+        timestep = torch.tensor([steps[n] for n in starts], device=asked.device)
+        summary = torch.cat([self.shown_norm(self.instruction.out(asked)), self.seen_norm(seen.mean(1))], dim=1)[views]
+        known = self.condition[0](torch.cat([self.time(_sinusoid(timestep, 64).to(summary.dtype)), summary], dim=1))
+        if self.grain_encoder is not None:
+            known = known + self.grain_encoder(grain)[views]
         condition = self.condition[1:](known)
         if self.late_condition is not None:
-            condition = condition + self.late_condition(condition, steps)
-        return condition, seen
+            condition = condition + self.late_condition(condition, timestep)
+        return Condition(condition, runs)
 
     def calibrate(self, tokens: Tensor) -> None:
         """Before training: learn the spread of instructions from the tokens of many of them, N×K×D."""
@@ -473,11 +532,11 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         estimate: Tensor = self.sharpening(lq, self.instruction.standardised(tokens), grain)
         return estimate
 
-    def _output(self, x: Tensor, condition: Tensor) -> Tensor:
+    def _output(self, x: Tensor, condition: Condition) -> Tensor:
         """Features at half the resolution to y₀ at the full one."""
         if self.gate is None:
             return F.pixel_shuffle(self.conv_out(x), 2)
-        share = self.gate(condition).softmax(dim=1) * self.output_heads**0.5
+        share = self.gate(condition.values).softmax(dim=1) * self.output_heads**0.5
         if len(share) == 1:  # the heads are linear: mixing their weights is an eighth of the work
             kernels, offsets = (p.unflatten(0, (self.output_heads, -1)) for _, p in self.conv_out.named_parameters())
             mixed = torch.einsum("m,mcijk->cijk", share[0].to(kernels.dtype), kernels)
@@ -486,25 +545,24 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             y0 = self.conv_out(x)
             # Σ_m share_m·y0_m, written as a product with share ⊗ 1, which leaves channels_last as it is.
             identity = torch.eye(y0.shape[1] // self.output_heads, dtype=y0.dtype, device=y0.device)
-            mix = (share.to(y0.dtype)[:, :, None, None] * identity).flatten(1, 2)
+            mix = (condition.of_each(share).to(y0.dtype)[:, :, None, None] * identity).flatten(1, 2)
             y0 = (y0.permute(0, 2, 3, 1).flatten(1, 2) @ mix).unflatten(1, y0.shape[2:]).permute(0, 3, 1, 2)
         return F.pixel_shuffle(y0, 2)
 
     def _first_estimate(
-        self, sample: Tensor, tokens: Tensor, cells: Tensor, box: Tensor | None, grain: Tensor | None
+        self, lq: Tensor, asked: Tensor, cells: Tensor, box: Tensor | None, grain: Tensor
     ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
-        """What veils or blurs the whole photograph, the same at every step; in training also `coarse_estimate`."""
-        if self.coarse_in is None or grain is None:
+        """What veils or blurs the whole photographs, the same at every step; in training also `coarse_estimate`."""
+        if self.coarse_in is None:
             return None, ()
-        lq = sample[:, -(self.coarse_in.in_channels // 4) :]
         extra: tuple[Tensor, ...] = ()
-        asked = self.instruction.standardised(tokens)
         first = torch.zeros_like(lq)
         if self.coarse_branch is not None:
             grid = self.coarse_branch(cells, asked, grain)
             if self.training:
                 extra = (self.coarse_branch.on_cells(grid, cells),)
-            first = self.coarse_branch.apply_maps(grid.detach(), lq, _whole(sample) if box is None else box)
+            grid = grid.detach().repeat_interleave(len(lq) // len(grid), dim=0)
+            first = self.coarse_branch.apply_maps(grid, lq, _whole(lq) if box is None else box)
         if self.sharpening is not None:
             first = first + self.sharpening(lq, asked, grain)
         return first, extra
@@ -513,13 +571,15 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self,
         sample: Tensor,
         first: Tensor | None,
-        timestep: Tensor | int,
+        steps: list[int],
         tokens: Tensor,
+        asked: Tensor,
         cells: Tensor,
-        grain: Tensor | None,
+        grain: Tensor,
     ) -> Tensor:
         """What the U-Net adds to the first estimate: it looks at what that leaves, and is told what it took away."""
-        condition, seen = self._condition(timestep, tokens, cells, grain)
+        seen = self.thumbnail(cells[:, : cells.shape[1] // 3])
+        condition = self._condition(steps, asked, seen, grain)
         tokens = torch.cat([tokens + self.token_position, seen], dim=1)
         height, width = sample.shape[2:]
         multiple, told = 2 ** len(self.down), None
@@ -536,7 +596,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
     def forward(
         self,
         sample: Tensor,
-        timestep: Tensor,
+        timestep: Tensor | int,
         encoder_hidden_states: Tensor,
         added_cond_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
@@ -550,36 +610,56 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         timestep
             N (or one) diffusion time steps, 0 … 999.
         encoder_hidden_states
-            Instruction tokens, N×K×D.
+            Instruction tokens, V×K×D. What concerns whole photographs is given once for each of V, of which N/V
+            samples (crops, tiles) follow one another; or with V = 1 for all.
         added_cond_kwargs
-            ``"thumbnail"``, N×3×256×256: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
-            taken to be the whole photograph. ``"cells"``, `look_at_cells` of the thumbnail, N×9×64×64, may stand in its
-            place: crops of one photograph share it. ``"box"``, N×4: the place of x_LQ in it, see
-            `CoarseBranch.apply_maps`; left out, all of it. ``"grain"``, N×F: `read_grain` of the whole photograph;
+            ``"thumbnail"``, V×3×256×256: the whole photograph at a glance, in [−1, 1]. Left out, x_LQ itself is
+            taken to be the whole photograph. ``"cells"``, `look_at_cells` of the thumbnail, V×9×64×64, may stand in its
+            place. ``"box"``, N×4: the place of x_LQ in it, see
+            `CoarseBranch.apply_maps`; left out, all of it. ``"grain"``, V×F: `read_grain` of the whole photograph;
             left out, x_LQ is taken to be all of it. ``"refinement"``, a `Refinement`: how much of what is added to the
             first estimates of veil and blur counts; only these are made if it is nothing.
         return_dict
-            False returns a tuple; in training mode its second entry is the `coarse_estimate`, whose error is the
-            only one that teaches the coarse branch: what a crop shows is no measure of it.
+            False returns a tuple; in training mode its second entry is the `coarse_estimate`, V×3×64×64, whose error
+            is the only one that teaches the coarse branch: what a crop shows is no measure of it.
+
+        Raises
+        ------
+        ValueError
+            If N samples cannot be those of V photographs.
         """
         given = added_cond_kwargs or {}
-        box, cells = given.get("box"), given.get("cells")
+        cells, grain = given.get("cells"), given.get("grain")
+        n, lq = len(sample), sample[:, -self.config["out_channels"] :]
         if cells is None:
             side = self.config["thumbnail_px"]
             thumbnail = given.get("thumbnail")
-            whole = F.interpolate(sample[:, -3:], (side, side), mode="area") if thumbnail is None else thumbnail
-            cells = look_at_cells(whole)
-        grain, refinement = given.get("grain"), given.get("refinement", UNCHANGED)
+            cells = look_at_cells(F.interpolate(lq, (side, side), mode="area") if thumbnail is None else thumbnail)
         if grain is None and (self.grain_encoder or self.coarse_branch or self.sharpening):
-            grain = read_grain((sample[:, -3:].float() + 1) / 2)
-        first, extra = self._first_estimate(sample, encoder_hidden_states, cells, box, grain)
+            grain = read_grain((lq.float() + 1) / 2)
+        elif grain is None:
+            grain = cells.new_zeros(1, 0)
+        views = max(len(encoder_hidden_states), len(cells), len(grain))
+        tokens, cells, grain = (_for_each(views, x) for x in (encoder_hidden_states, cells, grain))
+        if n % views:
+            raise ValueError(f"{n} samples cannot be those of {views} photographs")
+        steps = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
+        steps = steps * n if len(steps) == 1 else steps
+        asked = self.instruction.standardised(tokens)
+        refinement = given.get("refinement", UNCHANGED)
+        first, extra = self._first_estimate(lq, asked, cells, given.get("box"), grain)
         if first is None:
-            y0 = self._added(sample, None, timestep, encoder_hidden_states, cells, grain)
+            y0 = self._added(sample, None, steps, tokens, asked, cells, grain)
         elif refinement.nothing:
             y0 = first
         else:
-            y0 = refinement(self._added(sample, first, timestep, encoder_hidden_states, cells, grain)) + first
+            y0 = refinement(self._added(sample, first, steps, tokens, asked, cells, grain)) + first
         return UNet2DConditionOutput(sample=y0) if return_dict else (y0, *extra)
+
+
+def _for_each(views: int, given: Tensor) -> Tensor:
+    """What is given for one photograph or for each."""
+    return given if len(given) == views else given.expand(views, *given.shape[1:])
 
 
 def _whole(x: Tensor) -> Tensor:
@@ -588,10 +668,13 @@ def _whole(x: Tensor) -> Tensor:
 
 
 def _blocks(channels: int, condition: int, count: int, experts: int) -> _Stack:
-    return _Stack(ResidualBlock(channels, condition, experts) for _ in range(count))
+    return _Stack(
+        ConditionedBlock(channels, condition, experts) if experts else ResidualBlock(channels, condition)
+        for _ in range(count)
+    )
 
 
-def _down_and_up(net: Any, x: Tensor, condition: Tensor, turn: Callable[[Tensor], Tensor]) -> Tensor:
+def _down_and_up(net: Any, x: Tensor, condition: Condition, turn: Callable[[Tensor], Tensor]) -> Tensor:
     """Through the ``down``, ``shrink``, ``grow`` and ``up`` of a U-shaped net, with `turn` at the bottom."""
     skips = []
     for level, blocks in enumerate(net.down):

@@ -42,7 +42,7 @@ _TIMED_SIZE = (512, 512)  # in small ones the instruction, which costs the same 
 class OneStep(nn.Module):
     """Tiles of one photograph, restored: N×3×H×W.
 
-    From photo (the tiles, N×3×H×W in [0, 1]), tokens (N×K×D), thumbnail (N×3×256×256 in [0, 1]), box (N×4) and, for
+    From photo (the tiles, N×3×H×W in [0, 1]), tokens (1×K×D), thumbnail (1×3×256×256 in [0, 1]), box (N×4) and, for
     backbones with ``grain``, crops of the whole photograph (`defusion_cli.grain.grain_crops`, K×3×128×128 in [0, 1]).
     """
 
@@ -56,12 +56,11 @@ class OneStep(nn.Module):
     ) -> Tensor:
         """The restored photo."""
         x = 2 * photo - 1
-        step = torch.full((photo.shape[0],), self.last_step, dtype=torch.int64)
         sample = torch.cat([torch.zeros_like(x), x], dim=1)
         conditions = {"thumbnail": 2 * thumbnail - 1, "box": box}
         if crops is not None:
-            conditions["grain"] = describe_grain(crops)[None].expand(len(photo), -1)
-        y0 = self.unet(sample, step, tokens, added_cond_kwargs=conditions, return_dict=False)[0]
+            conditions["grain"] = describe_grain(crops)[None]
+        y0 = self.unet(sample, self.last_step, tokens, added_cond_kwargs=conditions, return_dict=False)[0]
         return (photo - y0 / 2).clamp(0, 1)
 
 

@@ -223,10 +223,10 @@ class Estimator:
                 self.tokens,
                 noise,
                 self.steps,
-                self._thumbnail.expand(len(tiles), -1, -1, -1),
+                self._thumbnail,
                 on_step,
                 torch.tensor([t.box(*self.photo.size) for t in tiles], device=device),
-                None if self._grain is None else self._grain.expand(len(tiles), -1),
+                self._grain,
                 self.refinement,
             )
         damage: Pixels = estimate.permute(0, 2, 3, 1).cpu().numpy()

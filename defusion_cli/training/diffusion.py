@@ -26,7 +26,7 @@ from defusion_cli.data.loader import Batch, view_batches
 from defusion_cli.data.sources import PhotoSource, describe_photographs
 from defusion_cli.data.synthesis import ViewMaker
 from defusion_cli.data.workers import deaths_explained
-from defusion_cli.diffusion.backbone import init_from, make_backbone
+from defusion_cli.diffusion.backbone import init_from, make_backbone, tokens_of_each
 from defusion_cli.diffusion.pipeline import DefusionPipeline, half_precision
 from defusion_cli.diffusion.schedule import (
     LAST_TIMESTEP,
@@ -114,13 +114,19 @@ class DiffusionRun:
 
 
 class _Given(NamedTuple):
-    """What the network knows of N crops besides y_t and t."""
+    """What the network knows besides y_t and t: of N crops, and once of each of the V views that they are cut from."""
 
     lq: Tensor
+    boxes: Tensor
     tokens: Tensor
     cells: Tensor
-    boxes: Tensor
     grain: Tensor
+
+    def part(self, crops: list[int]) -> _Given:
+        """Of some crops, each with what is known of its view."""
+        each = len(self.lq) // len(self.tokens)
+        views = [crop // each for crop in crops]
+        return _Given(self.lq[crops], self.boxes[crops], *(known[views] for known in self[2:]))
 
 
 class DiffusionTraining:
@@ -227,17 +233,16 @@ class DiffusionTraining:
         noise, timestep = noise.to(device), torch.tensor([path[-1] for path in paths], device=device)
         tokens = self._tokens(batch, part)
         view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
-        cells = look_at_cells(view).repeat_interleave(k, dim=0)
-        grain = batch.grain[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
-        given = _Given(lq, tokens.repeat_interleave(k, dim=0), cells, batch.boxes[crops].to(device), grain)
+        grain = batch.grain[part.start : part.stop].to(device)
+        given = _Given(lq, batch.boxes[crops].to(device), tokens, look_at_cells(view), grain)
         y_t = diffuse(self.scheduler, config.damage_scale * y0, noise, timestep)
         self._walk(y_t, noise, paths, given)
         estimate, *coarse = self._predict(self.forward, y_t, timestep, given)
         loss = self._crop_loss(estimate, y0, sizes, [batch.shown[i] for i in part])
         loss = loss + self._perceptual_loss(lq, estimate, y0, timestep)
         if coarse:
-            goal = 2 * batch.coarse[part.start : part.stop].to(device).repeat_interleave(k, dim=0)
-            loss = loss + view_losses(_square_errors(coarse[0], goal), sizes).mean()
+            goal = 2 * batch.coarse[part.start : part.stop].to(device)
+            loss = loss + view_losses(_square_errors(coarse[0], goal), sizes[::k]).mean()
         return loss
 
     def _crops_of(self, part: range) -> slice:
@@ -274,7 +279,7 @@ class DiffusionTraining:
             outputs = model(
                 seen.contiguous(memory_format=torch.channels_last),
                 timestep,
-                given.tokens,
+                tokens_of_each(self.model, given.tokens, len(given.lq)),
                 added_cond_kwargs={"cells": given.cells, "box": given.boxes, "grain": given.grain},
                 return_dict=False,
             )
@@ -289,8 +294,7 @@ class DiffusionTraining:
         for stop in range(max(map(len, paths)) - 1):
             here = [n for n, path in enumerate(paths) if stop < len(path) - 1]
             now, then = (torch.tensor([paths[n][stop + k] for n in here], device=y_t.device) for k in (0, 1))
-            some = _Given(*(part[here] for part in given))
-            y0 = self.config.damage_scale * self._predict(self.model, y_t[here], now, some)[0]
+            y0 = self.config.damage_scale * self._predict(self.model, y_t[here], now, given.part(here))[0]
             y_t[here] = reverse(self.scheduler, y_t[here], y0, now, then)
 
     def _perceptual_loss(self, lq: Tensor, estimate: Tensor, y0: Tensor, timestep: Tensor) -> Tensor:
@@ -315,9 +319,8 @@ class DiffusionTraining:
     def _sharpening_loss(self, batch: Batch, part: range) -> Tensor:
         """Mean loss of the sharpening branch on the crops of some views."""
         lq, y0, sizes = self._pictures(batch, part)
-        told = self._tokens(batch, part), batch.grain[part.start : part.stop].to(self.rank.device)
-        k, model = self.config.synthesis.crops_per_view, cast(Any, self.model)
-        estimate = model.sharpening_estimate(lq, *(given.repeat_interleave(k, dim=0) for given in told))
+        grain = batch.grain[part.start : part.stop].to(self.rank.device)
+        estimate = cast(Any, self.model).sharpening_estimate(lq, self._tokens(batch, part), grain)
         # In decibels: it can do little about most damage, and what it leaves of that is not to be heard.
         before, after = ((_square_errors(x, y0) + _ERROR_FLOOR).log() for x in (torch.zeros_like(y0), estimate))
         return torch.where(sizes > 0, after - before, after - math.log(_ERROR_FLOOR)).mean()

@@ -2,28 +2,31 @@
 
     python tests/benchmarks/bench_training.py [PHOTOS] --markdown docs/speed.md
 
-One thread. The convolutions of the step are timed again one by one, forward and backward in bfloat16 on the same
-shapes: their GFLOP/s are what convolutions achieve on this machine, and the step is compared with them. Processor time
-throughout, but for the last row, in which the trainer has one core and one data-loader process another.
+One thread. The convolutions of the step are timed again one by one, forward and backward in bfloat16: their GFLOP/s are
+what convolutions achieve on this machine, and the step is compared with them. Views have kernels of their own, so that
+most convolutions see only the crops of one view; what they would take with one kernel for all crops is told beside it.
+Processor time throughout, but for the last row, in which the trainer has one core and one data-loader process another.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from outputs import add_outputs, leave
-from torch import Tensor, nn
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.data.loader import Batch, view_batches
@@ -86,34 +89,74 @@ def seconds(work: Callable[[], Any], times: int, clock: Callable[[], float] = ti
     return statistics.median(taken)
 
 
-def convolutions(training: DiffusionTraining, batch: Batch, times: int) -> tuple[float, float]:
-    """GFLOP of all convolutions of a step, and the seconds that they take alone."""
-    seen: Counter[tuple[Any, ...]] = Counter()
+class _Convolutions(TorchFunctionMode):
+    """Counts convolutions by shapes without the number of samples, stride, padding, what is learnt, and that number."""
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(layer, nn.Conv2d)
-        shapes = (tuple(inputs[0].shape), tuple(layer.weight.shape), tuple(output.shape))
-        seen[(*shapes, layer.stride, layer.padding, inputs[0].requires_grad)] += 1
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[tuple[Any, ...]] = Counter()
 
-    hooks = [m.register_forward_hook(note) for m in training.model.modules() if isinstance(m, nn.Conv2d)]
-    training.train_step(batch)
-    for hook in hooks:
-        hook.remove()
-    work, taken = 0.0, 0.0
-    for (of_x, of_w, of_y, stride, padding, inner), count in seen.items():
-        x, w, dy = (torch.randn(shape).bfloat16().to(memory_format=torch.channels_last) for shape in (of_x, of_w, of_y))
-        bias = torch.zeros(of_w[0], dtype=torch.bfloat16)
-        wanted = [inner, True, True]
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is torch.conv2d:
+            bound = inspect.signature(_conv2d).bind(*args, **(kwargs or {}))
+            bound.apply_defaults()
+            x, weight, _, stride, padding = bound.args[:5]
+            learns = (False, False) if not output.requires_grad else (x.requires_grad, weight.requires_grad)
+            shapes = tuple(x.shape[1:]), tuple(weight.shape), tuple(output.shape[1:])
+            self.seen[(*shapes, _pair(stride), _pair(padding), learns, len(x))] += 1
+        return output
 
-        def both(x=x, w=w, dy=dy, bias=bias, stride=stride, padding=padding, wanted=wanted) -> None:  # type: ignore[no-untyped-def]
-            torch.conv2d(x, w, bias, stride, padding)
+
+def _conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, *others: Any) -> None:
+    """How `torch.conv2d` is called."""
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def convolutions(training: DiffusionTraining, batch: Batch, times: int) -> tuple[float, float, float]:
+    """GFLOP of all convolutions of a step; the seconds that they take alone, and if all crops had the same kernels."""
+    with _Convolutions() as noted:
+        training.train_step(batch)
+    together: Counter[tuple[Any, ...]] = Counter()
+    for (*kind, n), count in noted.seen.items():
+        together[tuple(kind)] += n * count
+    work, alone, at_once = 0.0, 0.0, 0.0
+    for (*kind, n), count in noted.seen.items():
+        alone += count * convolution_seconds(*kind, n=n, times=times)
+    for kind, samples in together.items():
+        _, of_w, of_y, *_, learns = kind
+        n = min(samples, len(batch.lq))
+        at_once += samples / n * convolution_seconds(*kind, n=n, times=times)
+        work += samples * 2e-9 * np.prod(of_w) * of_y[1] * of_y[2] * (1 + sum(learns))
+    return work, alone, at_once
+
+
+def convolution_seconds(
+    of_x: tuple[int, ...],
+    of_w: tuple[int, ...],
+    of_y: tuple[int, ...],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    learns: tuple[bool, bool],
+    n: int,
+    times: int,
+) -> float:
+    """Seconds for one convolution of `n` samples and what of its gradients is wanted (of input and kernel)."""
+    x, w, dy = (torch.randn(s).bfloat16() for s in ((n, *of_x), of_w, (n, *of_y)))
+    x, w, dy = (each.to(memory_format=torch.channels_last) for each in (x, w, dy))
+    bias, wanted = torch.zeros(of_w[0], dtype=torch.bfloat16), [*learns, learns[1]]
+
+    def both() -> None:
+        torch.conv2d(x, w, bias, stride, padding)
+        if any(wanted):
             torch.ops.aten.convolution_backward(
                 dy, x, w, [len(bias)], stride, padding, (1, 1), False, (0, 0), 1, wanted
             )
 
-        taken += count * seconds(both, times)
-        work += count * 2e-9 * np.prod(of_w) * of_y[0] * of_y[2] * of_y[3] * (3 if inner else 2)
-    return work, taken
+    return seconds(both, times)
 
 
 def upkeep(training: DiffusionTraining, batch: Batch, times: int) -> dict[str, float]:
@@ -172,13 +215,14 @@ def measure(photos: Path, times: int, steps: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     training, batch = start(photos), next(batches(photos, 1))
     step = seconds(lambda: training.train_step(batch), times)
-    work, alone = convolutions(training, batch, times)
+    work, alone, at_once = convolutions(training, batch, times)
     return {
         "crops": len(batch.lq),
         "crop_px": batch.lq.shape[-1],
         "step_seconds": step,
         "convolution_gflop": work,
         "convolution_seconds_alone": alone,
+        "convolution_seconds_at_once": at_once,
         "upkeep_seconds": upkeep(training, batch, times),
         "views_a_step": len(batch.numbers),
         "view_seconds": view_seconds(photos, 20 * times),
@@ -192,7 +236,8 @@ def kept_seconds(result: dict[str, Any]) -> float:
 
 def table(result: dict[str, Any]) -> str:
     """Markdown."""
-    step, alone, work = (result[k] for k in ("step_seconds", "convolution_seconds_alone", "convolution_gflop"))
+    step, work = result["step_seconds"], result["convolution_gflop"]
+    alone, at_once = result["convolution_seconds_alone"], result["convolution_seconds_at_once"]
     each = ", ".join(f"{name} {1000 * value:.1f}" for name, value in result["upkeep_seconds"].items())
     making = result["views_a_step"] * result["view_seconds"]
     lines = [
@@ -201,6 +246,8 @@ def table(result: dict[str, Any]) -> str:
         f"| whole step | {step:.3f} s, {work / step:.0f} GFLOP/s of convolutions | |",
         f"| its convolutions alone | {alone:.3f} s, {work / alone:.0f} GFLOP/s | |",
         f"| the step reaches of that | {alone / step:.0%} | {CONVOLUTION:.0%} |",
+        f"| the same without kernels for each view | {at_once:.3f} s, {work / at_once:.0f} GFLOP/s | |",
+        f"| the step reaches of that | {at_once / step:.0%} | |",
         f"| optimiser, average, logging, checkpoint | {kept_seconds(result) / step:.1%} (ms: {each}) | {UPKEEP:.0%} |",
         f"| making its {result['views_a_step']} views | {making:.3f} s, {making / step:.0%} of a core | |",
     ]
