@@ -38,7 +38,7 @@ bench: $(VENV)/.benched ## Speed beside other libraries, start-up, restoring, tr
 	}; \
 	for each in synthesis startup restore denoise score training processes loader; do measure $$each $$each; done; \
 	for command in degrade score; do measure memory memory-$$command $$command --runs 10x24 1000x24 20000x24; done; \
-	measure memory memory-restore restore --runs 10x24 1000x24 20000x24 1x512 1x2048 1x4096; \
+	measure memory memory-restore restore --runs 10x24 1000x24 20000x24 1x1024 1x2048 1x4096; \
 	test -z "$$missed" || { echo "Short of what is asked for, or failed:$$missed" >&2; exit 1; }
 
 chaos: $(VENV)/.tested ## Kill every command fifty times and compare with an undisturbed run; an hour.

@@ -1,7 +1,7 @@
 """Peak memory of a command against the number of pictures in the folder, or their size: it should be flat.
 
     python tests/benchmarks/bench_memory.py degrade --runs 10x24 1000x24 20000x24 --markdown docs/speed.md
-    python tests/benchmarks/bench_memory.py restore --runs 10x24 1000x24 1x512 1x4096
+    python tests/benchmarks/bench_memory.py restore --runs 10x24 1000x24 1x1024 1x4096
 
 The folder holds one photograph under many names (hard links). Every run is a process of its own; what is told is its
 peak resident memory, of the largest of its processes.
@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
@@ -21,8 +22,11 @@ import cv2
 from outputs import add_outputs, leave
 from skimage import data
 
-LIMIT = 1.4
-"""The greatest peak over the least: tiles of 1024 px take 250 MB more than pictures of 24 px."""
+LIMITS = {"number": 1.1, "size": 1.25}
+"""The greatest peak over the least: of folders of pictures of one size, and of pictures that are cut into tiles."""
+
+TILE_PX = 1024
+"""Smaller pictures need less memory than a tile does."""
 
 OPTIONS = {
     "degrade": ("{pictures}", "{out}", "--plugin", "rain"),
@@ -93,8 +97,18 @@ def main() -> int:
     rows = [peak_megabytes(arguments.command, *run) for run in arguments.runs]
     document = {"command": arguments.command, "rows": rows}
     leave(arguments, f"Memory of `{arguments.command}`", table(rows), document)
-    peaks = [row["peak_mb"] for row in rows]
-    return int(max(peaks) > LIMIT * min(peaks))
+    return int(grows(rows))
+
+
+def grows(rows: Sequence[dict[str, float]]) -> bool:
+    """Whether memory grows with the number of pictures or with their size."""
+    alike: dict[float, list[float]] = {}
+    for row in rows:
+        alike.setdefault(row["side_px"], []).append(row["peak_mb"])
+    if any(max(peaks) > LIMITS["number"] * min(peaks) for peaks in alike.values()):
+        return True
+    large = [row["peak_mb"] for row in rows if row["side_px"] >= TILE_PX]
+    return bool(large) and max(large) > LIMITS["size"] * min(large)
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ def main() -> int:
         ],
     }
     words = (
-        f"PSNR, SSIM and LPIPS of {count} pairs of 512×512, both in one run. The SSIMs differ because pyiqa rounds "
-        "luma in single precision; see `defusion_cli/scoring/fidelity.py`."
+        f"PSNR, SSIM and LPIPS of {count} pairs of 512×512, both in one run. The SSIMs may differ in the last "
+        "digits: pyiqa rounds luma in single precision; see `defusion_cli/scoring/fidelity.py`."
     )
     leave(arguments, "Scoring", table(document), document, words)
     return int(theirs_cpu_s < LEAST * ours_cpu_s)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bench_memory import LIMIT as MEMORY_LIMIT
-from bench_memory import peak_megabytes
+from bench_memory import LIMITS, peak_megabytes
 from bench_startup import LIMIT, measure, ratios
 
 
@@ -16,4 +15,4 @@ def test_help_takes_no_longer_than_that_of_a_bare_program() -> None:
 @pytest.mark.slow
 def test_memory_of_degrade_does_not_grow_with_the_folder() -> None:
     few, many = (peak_megabytes("degrade", count, 48)["peak_mb"] for count in (4, 400))
-    assert many < MEMORY_LIMIT * few
+    assert many < LIMITS["number"] * few
