@@ -143,14 +143,19 @@ def _run_by_condition(blocks: Sequence[ConditionedBlock], x: Tensor, condition: 
 
 
 class _Stack(nn.ModuleList):
-    """Residual blocks one after the other, all of one sort, under the same condition."""
+    """Residual blocks one after the other, under the same condition."""
 
     def forward(self, x: Tensor, condition: Condition) -> Tensor:
-        if len(self) and isinstance(self[0], ConditionedBlock):
-            return _run_by_condition(list(self), x, condition)  # type: ignore[arg-type]
         for block in self:
             x = block(x, condition)
         return x
+
+
+class _ConditionedStack(_Stack):
+    """The same of `ConditionedBlock`: samples that share a condition go through all of them by themselves."""
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        return _run_by_condition([cast(ConditionedBlock, block) for block in self], x, condition)
 
 
 class TokenAttention(nn.Module):
@@ -668,10 +673,9 @@ def _whole(x: Tensor) -> Tensor:
 
 
 def _blocks(channels: int, condition: int, count: int, experts: int) -> _Stack:
-    return _Stack(
-        ConditionedBlock(channels, condition, experts) if experts else ResidualBlock(channels, condition)
-        for _ in range(count)
-    )
+    if experts:
+        return _ConditionedStack(ConditionedBlock(channels, condition, experts) for _ in range(count))
+    return _Stack(ResidualBlock(channels, condition) for _ in range(count))
 
 
 def _down_and_up(net: Any, x: Tensor, condition: Condition, turn: Callable[[Tensor], Tensor]) -> Tensor:

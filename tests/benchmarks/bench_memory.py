@@ -22,7 +22,7 @@ import cv2
 from outputs import add_outputs, leave
 from skimage import data
 
-LIMITS = {"number": 1.1, "size": 1.25}
+LIMITS = {"number": 1.1, "size": 1.2}
 """The greatest peak over the least: of folders of pictures of one size, and of pictures that are cut into tiles."""
 
 TILE_PX = 1024
