@@ -40,6 +40,9 @@ class SynthesisConfig:
         Range of the factor by which a photograph is first reduced; hides the artefacts of its own compression.
     mixture_share
         Share of views with two or three kinds of damage.
+    familiar_mixtures
+        Shares of views with the very mixtures that a model is to remove in one go, all of each shown, by the names of
+        their degradations: ``{"rain+snow+noise": 0.4}``. The other shares are of the rest.
     subset_share
         Of those, share in which the instruction shows only some of them.
     absent_share
@@ -60,6 +63,7 @@ class SynthesisConfig:
     crops_per_view: int = 4
     downscale: tuple[float, float] = (0.5, 0.9)
     mixture_share: float = 0.25
+    familiar_mixtures: Mapping[str, float] = field(default_factory=dict)
     subset_share: float = 0.6
     absent_share: float = 0.12
     blind_share: float = 0.1
@@ -70,7 +74,7 @@ class SynthesisConfig:
 
     def plain(self) -> SynthesisConfig:
         """The same with one kind of damage a view, all of it shown: what a fresh network learns first."""
-        return replace(self, mixture_share=0.0, absent_share=0.0, blind_share=0.0)
+        return replace(self, mixture_share=0.0, familiar_mixtures={}, absent_share=0.0, blind_share=0.0)
 
     def coarse(self) -> SynthesisConfig:
         """The same for the coarse branch, which can do nothing about grain or blur."""
@@ -88,6 +92,8 @@ class Task(NamedTuple):
 
 def draw_task(ids: Sequence[str], config: SynthesisConfig, plugins: Plugins, rng: np.random.Generator) -> Task:
     """Draw a task over the given plugins."""
+    if familiar := _draw_familiar(ids, config, rng):
+        return Task(tuple(rng.permutation(familiar).tolist()), tuple(physical_order(familiar, plugins)), familiar)
     mixed = len(ids) > 1 and rng.random() < config.mixture_share
     count = min(len(ids), int(rng.integers(2, 4))) if mixed else 1
     weights = np.array([config.emphasis.get(i, 1.0) for i in ids])
@@ -106,6 +112,17 @@ def draw_task(ids: Sequence[str], config: SynthesisConfig, plugins: Plugins, rng
         part = rng.choice(count, int(rng.integers(1, count)), replace=False)
         shown = [damage[k] for k in sorted(part)]
     return Task(tuple(damage), tuple(physical_order(shown, plugins)), tuple(shown))
+
+
+def _draw_familiar(ids: Sequence[str], config: SynthesisConfig, rng: np.random.Generator) -> tuple[str, ...]:
+    """One of the familiar mixtures of the given degradations, or nothing."""
+    left = rng.random() if config.familiar_mixtures else 1.0
+    for names, share in config.familiar_mixtures.items():
+        left -= share
+        mixture = tuple(names.split("+"))
+        if left < 0:
+            return mixture if set(mixture) <= set(ids) else ()
+    return ()
 
 
 class View(NamedTuple):
