@@ -18,7 +18,7 @@ from torch import Tensor
 
 from defusion_cli.canvas import JPEG_BLOCK_PX
 from defusion_cli.data.sources import Photo, PhotoSource, draw_photo
-from defusion_cli.errors import DataError
+from defusion_cli.errors import DataError, UsageError
 from defusion_cli.grain import read_grain
 from defusion_cli.images import read_pixels
 from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, needs_depth, physical_order, pseudo_depth
@@ -72,6 +72,22 @@ class SynthesisConfig:
     emphasis: Mapping[str, float] = field(default_factory=dict)
     coarse_emphasis: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        shares = self.familiar_mixtures.values()
+        whole = all(len(set(mixture)) == len(mixture) > 1 for mixture in self.familiar)
+        if not whole or not all(0 <= share <= 1 for share in shares) or sum(shares) > 1:
+            raise UsageError(
+                "These familiar mixtures cannot be drawn.",
+                found=", ".join(f"{names}={share}" for names, share in self.familiar_mixtures.items()),
+                accepted="two degradations or more each, shares of views that sum up to at most 1",
+                fix="--set synthesis.familiar_mixtures.rain+snow=0.2",
+            )
+
+    @property
+    def familiar(self) -> list[tuple[str, ...]]:
+        """The degradations of each of the familiar mixtures."""
+        return [tuple(names.split("+")) for names in self.familiar_mixtures]
+
     def plain(self) -> SynthesisConfig:
         """The same with one kind of damage a view, all of it shown: what a fresh network learns first."""
         return replace(self, mixture_share=0.0, familiar_mixtures={}, absent_share=0.0, blind_share=0.0)
@@ -117,9 +133,8 @@ def draw_task(ids: Sequence[str], config: SynthesisConfig, plugins: Plugins, rng
 def _draw_familiar(ids: Sequence[str], config: SynthesisConfig, rng: np.random.Generator) -> tuple[str, ...]:
     """One of the familiar mixtures of the given degradations, or nothing."""
     left = rng.random() if config.familiar_mixtures else 1.0
-    for names, share in config.familiar_mixtures.items():
+    for mixture, share in zip(config.familiar, config.familiar_mixtures.values(), strict=True):
         left -= share
-        mixture = tuple(names.split("+"))
         if left < 0:
             return mixture if set(mixture) <= set(ids) else ()
     return ()

@@ -54,6 +54,9 @@ class DefusionPipeline(DiffusionPipeline):
         By name of a degradation: how much, 0 … 2, counts what the backbone adds to its first estimate of the whole
         photograph, in a single step; at 0 in any number of steps. Measured on photographs it was not trained on; 1
         for other names. The second is for what is faint, see `Refinement`; as the first for other names.
+    together
+        Names of degradations that the backbone removes better in one go than one after another: sets that it was
+        taught as such (`SynthesisConfig.familiar_mixtures`).
 
     Examples
     --------
@@ -77,11 +80,12 @@ class DefusionPipeline(DiffusionPipeline):
         damage_scale: float = 3.0,
         refinement: Mapping[str, float] | None = None,
         faint_refinement: Mapping[str, float] | None = None,
+        together: Sequence[Sequence[str]] = (),
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, tokenizer=tokenizer, scheduler=scheduler)
         factors = {"refinement": dict(refinement or {}), "faint_refinement": dict(faint_refinement or {})}
-        self.register_to_config(damage_scale=damage_scale, **factors)
+        self.register_to_config(damage_scale=damage_scale, together=[list(ids) for ids in together], **factors)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path = "default", **options: Any) -> Any:

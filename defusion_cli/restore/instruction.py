@@ -124,17 +124,40 @@ class Instructor:
         return self._known[key]
 
     def by_parts(self, ids: Sequence[str]) -> Instruction:
-        """Each degradation by itself: the model removes several better one after another than together."""
-        last_first = reversed(physical_order(sorted(set(ids)), self._plugins))
-        return tuple(Part(self.named([one]), self._nature(self._plugins[one])) for one in last_first)
+        """Each degradation by itself: the model removes several better one after another than together.
 
-    def _nature(self, plugin: Degradation[Any]) -> Nature:
+        But for the mixtures that it was taught as such (`DefusionPipeline`, together).
+        """
+        first_to_last = physical_order(sorted(set(ids)), self._plugins)
+        mixtures = self._familiar(first_to_last)
+        alone = [(one,) for one in first_to_last if not any(one in mixture for mixture in mixtures)]
+        last_first = sorted([*mixtures, *alone], key=lambda part: first_to_last.index(part[-1]), reverse=True)
+        return tuple(Part(self.named(part), self._nature(part)) for part in last_first)
+
+    def _familiar(self, ids: Sequence[str]) -> list[tuple[str, ...]]:
+        """Those of `ids` that are to go together, in the order of `ids`; the model's first sets have precedence.
+
+        What may not be there, and what blurs, is looked for by itself.
+        """
+        mixtures: list[tuple[str, ...]] = []
+        left = {one for one in ids if not self._plugins[one].odds_when_named and not self._plugins[one].uniform_blur}
+        for names in map(set, self.pipeline.config["together"]):
+            if names <= left:
+                mixtures.append(tuple(one for one in ids if one in names))
+                left -= names
+        return mixtures
+
+    def _nature(self, ids: Sequence[str]) -> Nature:
+        plugins = [self._plugins[one] for one in ids]
         nature = Nature(
-            plugin.position == Position.FILE,
-            plugin.sparse,
-            plugin.uniform_blur,
-            refinement=self.pipeline.refinement_of(plugin.id),
+            fixed=any(plugin.position == Position.FILE for plugin in plugins),
+            sparse=all(plugin.sparse for plugin in plugins),
         )
+        if len(plugins) > 1:
+            return nature
+        (plugin,) = plugins
+        refinement = self.pipeline.refinement_of(plugin.id)
+        nature = nature._replace(uniform_blur=plugin.uniform_blur, refinement=refinement)
         if self._insist:
             return nature
         doubt = Doubt(plugin.id, plugin.odds_when_named) if plugin.odds_when_named else None

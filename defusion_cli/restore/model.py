@@ -87,12 +87,20 @@ def load_pipeline(model: str = DEFAULT_MODEL, device: str | torch.device = "cpu"
                 found=repr(value)[:80],
                 accepted='names with numbers from 0 to 2, as in {"haze": 0.3}',
             )
+    together = index.get("together", [])
+    if not isinstance(together, list) or not all(map(_is_set_of_names, together)):
+        raise DataError(
+            f"together in {folder / _INDEX} is unusable.",
+            found=repr(together)[:80],
+            accepted='lists of two names or more, as in [["rain", "snow"]]',
+        )
     parts = {name: _class(index, name, folder) for name in _CLASSES}
     pipeline = DefusionPipeline(
         unet=_load_module(parts["unet"], folder / "unet", _check_unet),
         tokenizer=_load_module(parts["tokenizer"], folder / "tokenizer", _check_tokenizer),
         scheduler=_load_scheduler(folder / "scheduler"),
         damage_scale=float(scale),
+        together=together,
         **factors,
     )
     pipeline.unet.to(memory_format=torch.channels_last)
@@ -103,6 +111,10 @@ def load_pipeline(model: str = DEFAULT_MODEL, device: str | torch.device = "cpu"
 
 def _is_factor(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 2
+
+
+def _is_set_of_names(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(name, str) for name in value)
 
 
 def find_model(model: str) -> Path:

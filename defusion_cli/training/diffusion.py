@@ -159,6 +159,7 @@ class DiffusionTraining:
             config.ground_kind,
             run.natural_dir,
         )
+        self.ids = list(run.ids)
         self._calibrate(run.ids)
         self.forward: nn.Module = self.model
         self.in_coarse_stretch: bool | None = None
@@ -406,7 +407,8 @@ class DiffusionTraining:
         self.ema.copy_to(unet)
         unet.to(memory_format=torch.channels_last)
         told = {name: getattr(self.config, name) for name in _TOLD}
-        return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), **told)
+        together = [ids for ids in self.config.synthesis.familiar if set(ids) <= set(self.ids)]
+        return DefusionPipeline(unet.eval(), self.bank.tokenizer, make_scheduler(), together=together, **told)
 
 
 def _learns(name: str, learner: str) -> bool:
@@ -612,12 +614,12 @@ _MAY_CHANGE = {
 
 
 _TOLD = ("damage_scale", "refinement", "faint_refinement")
-"""Settings that a pipeline keeps."""
+"""Settings that a pipeline keeps as they are."""
 
 
 def export(pipeline: DefusionPipeline, folder: Path) -> Path:
     """Write a pipeline in diffusers' layout, float16 safetensors; the one in memory stays as it is."""
-    told = {name: pipeline.config[name] for name in _TOLD}
+    told = {name: pipeline.config[name] for name in (*_TOLD, "together")}
     unet, tokenizer = _half(pipeline.unet), _half(pipeline.tokenizer)
     copy = DefusionPipeline(unet, tokenizer, pipeline.scheduler, **told)
     with staged_folder(folder) as temporary:

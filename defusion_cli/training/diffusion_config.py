@@ -300,6 +300,7 @@ _DEFAULT = DiffusionConfig(
         view_px=320,
         crops_per_view=2,
         mixture_share=0.2,
+        familiar_mixtures={"rain+snow+noise": 0.3},  # the supplement's mixed set
         absent_share=0.1,
         blind_share=0.05,
         recolour=1.0,

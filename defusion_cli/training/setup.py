@@ -87,6 +87,8 @@ def diffusion_setup(
     config = diffusion_config(preset, settings)
     ids = list(plugin_ids) or list(config.plugins) or sorted(registry)
     _check_ids(ids, registry)
+    for mixture in config.synthesis.familiar:
+        _check_ids(mixture, registry)
     if not data:
         raise UsageError("There is nothing to train on.", fix="--data FOLDER, a folder of clean photographs")
     sources = parse_sources(data)

@@ -72,6 +72,23 @@ def test_emphasis_draws_a_degradation_more_often():
     assert share == pytest.approx(4 / 8, abs=0.03)
 
 
+def test_familiar_mixtures_are_drawn_whole_and_shown_whole():
+    config, rng = SynthesisConfig(familiar_mixtures={"rain+snow": 0.3, "snow+moss": 0.3}), np.random.default_rng(0)
+    tasks = [draw_task(IDS, config, PLUGINS, rng) for _ in range(2000)]
+    whole = [task for task in tasks if set(task.damage) == {"rain", "snow"} == set(task.removed)]
+    assert 0.3 < len(whole) / len(tasks) < 0.36  # some of the other mixtures are the same
+    assert {task.damage for task in whole} == {("rain", "snow"), ("snow", "rain")}
+    assert {task.shown for task in whole} >= {("snow", "rain")}
+    assert not any("moss" in task.damage for task in tasks) and any(len(task.damage) == 1 for task in tasks)
+    assert config.familiar == [("rain", "snow"), ("snow", "moss")] and not config.plain().familiar
+
+
+@pytest.mark.parametrize("mixtures", [{"rain": 0.1}, {"rain+rain": 0.1}, {"rain+snow": 1.1}, {"rain+snow": -0.1}])
+def test_familiar_mixtures_that_are_none_are_refused(mixtures):
+    with pytest.raises(UsageError, match="familiar"):
+        SynthesisConfig(familiar_mixtures=mixtures)
+
+
 def test_the_plain_beginning_reaches_the_loader(photos):
     maker = ViewMaker([parse_source(str(photos))], IDS, PLUGINS, SynthesisConfig(view_px=64, blind_share=1.0))
     batches = list(

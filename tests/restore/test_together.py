@@ -1,0 +1,62 @@
+"""Mixtures that a model was taught as such are removed in one go, and its folder says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from defusion_cli.diffusion.pipeline import DefusionPipeline
+from defusion_cli.errors import DataError
+from defusion_cli.plugins import installed_plugins
+from defusion_cli.restore.instruction import Instruction, Instructor
+from defusion_cli.restore.model import load_pipeline
+
+
+def _folder(model_folder: Path, folder: Path, together: Any) -> Path:
+    shutil.copytree(model_folder, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"together": together}))
+    return folder
+
+
+@pytest.fixture
+def instructor(model_folder: Path, tmp_path: Path) -> Instructor:
+    together = [["noise", "rain", "snow"], ["snow", "jpeg"], ["haze", "underwater"]]
+    return Instructor(load_pipeline(str(_folder(model_folder, tmp_path / "model", together))), installed_plugins())
+
+
+@pytest.mark.parametrize(
+    ("ids", "parts"),
+    [
+        (["snow", "noise", "rain"], [["rain", "snow", "noise"]]),
+        (["snow", "noise"], [["noise"], ["snow"]]),
+        (["snow", "jpeg"], [["jpeg", "snow"]]),
+        (["jpeg", "rain", "haze", "snow", "noise"], [["jpeg"], ["rain", "snow", "noise"], ["haze"]]),
+        (["haze", "underwater"], [["underwater"], ["haze"]]),  # either may not be there, and is asked about
+    ],
+)
+def test_what_it_was_taught_together_goes_together(
+    instructor: Instructor, ids: list[str], parts: list[list[str]]
+) -> None:
+    removed: Instruction = instructor.by_parts(ids)
+    assert len(removed) == len(parts)
+    for part, names in zip(removed, parts, strict=True):
+        assert torch.equal(part.tokens, instructor.named(names))
+        assert part.nature.fixed == ("jpeg" in names) and part.nature.sparse == (set(names) <= {"rain", "snow"})
+
+
+def test_it_is_kept_in_the_model_folder(instructor: Instructor, tmp_path: Path) -> None:
+    instructor.pipeline.save_pretrained(tmp_path / "again")
+    for again in (load_pipeline(str(tmp_path / "again")), DefusionPipeline.from_pretrained(tmp_path / "again")):
+        assert again.config["together"] == [["noise", "rain", "snow"], ["snow", "jpeg"], ["haze", "underwater"]]
+
+
+@pytest.mark.parametrize("together", [{"rain": "snow"}, "rain", ["rain", "snow"], [["rain"]], [["rain", 3]], [None]])
+def test_other_values_are_refused(model_folder: Path, tmp_path: Path, together: Any) -> None:
+    with pytest.raises(DataError, match="together"):
+        load_pipeline(str(_folder(model_folder, tmp_path / "model", together)))
