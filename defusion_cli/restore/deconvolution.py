@@ -12,7 +12,7 @@ The filter that undoes it is Wiener's, with a spectrum that falls as natural pic
 
     W = K* / (|K|² + ε·(|∂|² + 0.01))
 
-Out of focus, K is the disk that is most like the K that is found (Hopkins, Proc. R. Soc. A 1955: the geometrical limit).
+Out of focus, K is the disk most like the K that is found (Hopkins, Proc. R. Soc. A 1955: the geometrical limit).
 
 K is not believed, and the network is left to do what it can, if it is as narrow as what is found in sharp photographs,
 if it reaches the edge of the window that it is looked for in, if it is no disk where one is asked for, or if W leaves,
@@ -69,8 +69,8 @@ _FINE, _SOFT_PX = 8, 0.5
 _UNEXPLAINED = 0.15
 """An example pair shows blur if no more than this of the difference is left unexplained; of JPEG it is half."""
 _ROUND = 0.92
-"""Correlation with a disk from which on K is one. Of 24 defocused Kodak photographs the K of 19 have more, 0.96 to 1.00,
-of 24 shaken ones none, 0.43 to 0.89."""
+"""Correlation with a disk from which on K is one. Of 24 defocused Kodak photographs the K of 19 have more, of 24
+shaken ones none, 0.43 to 0.89."""
 _RADII_PX = (1.5, 12.0, 0.125)
 """Of the disks that K is compared with: the first, an end and the step."""
 _REACH, _GRID = 64, 256

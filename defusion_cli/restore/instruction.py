@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.diffusion.refinement import UNCHANGED, Refinement
 from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX
-from defusion_cli.plugins import Blur, Degradation, Position
+from defusion_cli.plugins import Blur, Position
 from defusion_cli.plugins.compose import Plugins, physical_order
 from defusion_cli.recognition import recognise
 from defusion_cli.restore.deconvolution import blur_between
