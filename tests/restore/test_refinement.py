@@ -53,10 +53,10 @@ def test_the_model_says_how_much_for_which_name(default: DefusionPipeline) -> No
     np.testing.assert_allclose(called, restored, atol=0.005)
 
 
-def _folder(model_folder: Path, folder: Path, refinement: Any) -> Path:
+def _folder(model_folder: Path, folder: Path, refinement: Any, key: str = "refinement") -> Path:
     shutil.copytree(model_folder, folder)
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"refinement": refinement}))
+    (folder / "model_index.json").write_text(json.dumps(index | {key: refinement}))
     return folder
 
 
@@ -92,10 +92,11 @@ def test_the_factor_goes_from_faint_to_strong_with_the_size_of_what_is_added() -
     assert abs(float(followed[..., :30].mean()) - 1.3) < 0.05 and abs(float(followed[..., -30:].mean()) - 1) < 0.01
 
 
+@pytest.mark.parametrize("key", ["refinement", "faint_refinement"])
 @pytest.mark.parametrize("refinement", [{"haze": 2.1}, {"haze": -0.1}, {"haze": "much"}, {"haze": True}, [0.3], 0.3])
-def test_other_values_are_refused(model_folder: Path, tmp_path: Path, refinement: Any) -> None:
-    with pytest.raises(DataError, match="refinement"):
-        load_pipeline(str(_folder(model_folder, tmp_path / "model", refinement)))
+def test_other_values_are_refused(model_folder: Path, tmp_path: Path, refinement: Any, key: str) -> None:
+    with pytest.raises(DataError, match=f"^{key} in"):
+        load_pipeline(str(_folder(model_folder, tmp_path / "model", refinement, key)))
 
 
 def test_an_example_of_haze_is_taken_for_haze(default: DefusionPipeline) -> None:
