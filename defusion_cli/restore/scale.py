@@ -122,7 +122,7 @@ def restore_parts(
     tile: int | None = None,
     reduction: int | None = None,
 ) -> Pixels:
-    """The photograph without any of what the instruction shows, one kind after another.
+    """The photograph without any of what the instruction shows, one part after another.
 
     Parameters and result are those of `restore_pixels` and `plan_passes`.
     """
