@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -67,4 +69,12 @@ def save_tiny_model(folder: Path, coarse: bool = False, grain: bool = False, **o
         block_out_channels=(8, 8, 8, 8, 8), layers_per_block=1, attention_levels=1, latent_channels=8, norm_num_groups=4
     )
     DefusionPipeline(unet, tokenizer, make_scheduler()).save_pretrained(folder)
+    return folder
+
+
+def copy_with_index(model: Path, folder: Path, **entries: object) -> Path:
+    """Copy a saved model to `folder` with other entries in its model_index.json."""
+    shutil.copytree(model, folder)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | entries))
     return folder

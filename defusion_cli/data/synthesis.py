@@ -40,11 +40,11 @@ class SynthesisConfig:
         Range of the factor by which a photograph is first reduced; hides the artefacts of its own compression.
     mixture_share
         Share of views with two or three kinds of damage.
+    subset_share
+        Of those, share in which the instruction shows only some of them.
     familiar_mixtures
         Shares of views with the very mixtures that a model is to remove in one go, all of each shown, by the names of
         their degradations: ``{"rain+snow+noise": 0.4}``. The other shares are of the rest.
-    subset_share
-        Of those, share in which the instruction shows only some of them.
     absent_share
         Share of views whose instruction shows damage that is not there: nothing must be removed.
     blind_share
@@ -63,8 +63,8 @@ class SynthesisConfig:
     crops_per_view: int = 4
     downscale: tuple[float, float] = (0.5, 0.9)
     mixture_share: float = 0.25
-    familiar_mixtures: Mapping[str, float] = field(default_factory=dict)
     subset_share: float = 0.6
+    familiar_mixtures: Mapping[str, float] = field(default_factory=dict)
     absent_share: float = 0.12
     blind_share: float = 0.1
     recolour: float = 0.0
@@ -75,7 +75,7 @@ class SynthesisConfig:
     def __post_init__(self) -> None:
         shares = self.familiar_mixtures.values()
         whole = all(len(set(mixture)) == len(mixture) > 1 for mixture in self.familiar)
-        if not whole or not all(0 <= share <= 1 for share in shares) or sum(shares) > 1:
+        if not whole or not all(isinstance(share, (int, float)) and share >= 0 for share in shares) or sum(shares) > 1:
             raise UsageError(
                 "These familiar mixtures cannot be drawn.",
                 found=", ".join(f"{names}={share}" for names, share in self.familiar_mixtures.items()),

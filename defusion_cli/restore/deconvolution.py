@@ -101,25 +101,26 @@ def find_inverse(photo: Photo, blur: Blur) -> Inverse | None:
     a disk, if it is to be one, or else that leaves the simpler picture.
     """
     region = _region(photo)
-    best, least = None, -_ROUND if blur == Blur.DISK else _ROUGHER
+    best, least = None, 1 - _ROUND if blur == Blur.DISK else _ROUGHER
     for space in ("srgb", "linear"):
         grey = np.ascontiguousarray(to_light(region, space).mean(axis=2))
         psf = _believable_psf(grey)
         if psf is None:
             continue
-        roundness = 0.0
-        if blur == Blur.DISK:
-            psf, roundness = _most_like_a_disk(psf)
-        taps = inverse(psf, _noise(grey))
-        unlikely = _growth_of_roughness(grey, taps) if blur == Blur.PATH else -roundness
+        taps, unlikely = _undoing(psf, grey, blur)
         if unlikely < least:
             best, least = Inverse(taps, space), unlikely
     return best
 
 
-def _growth_of_roughness(grey: Plane, taps: Plane) -> float:
+def _undoing(psf: Plane, grey: Plane, blur: Blur) -> tuple[Plane, float]:
+    """W for K, and how little either is to be believed: growth of the roughness, or how far K is from a disk."""
+    if blur == Blur.DISK:
+        psf, roundness = _most_like_a_disk(psf)
+        return inverse(psf, _noise(grey)), 1 - roundness
+    taps = inverse(psf, _noise(grey))
     sharper = _inside(np.pad(grey, _REACH, mode="edge"), taps)
-    return _roughness(sharper) / _roughness(grey)
+    return taps, _roughness(sharper) / _roughness(grey)
 
 
 def _believable_psf(grey: Plane) -> Plane | None:

@@ -83,7 +83,17 @@ def test_familiar_mixtures_are_drawn_whole_and_shown_whole():
     assert config.familiar == [("rain", "snow"), ("snow", "moss")] and not config.plain().familiar
 
 
-@pytest.mark.parametrize("mixtures", [{"rain": 0.1}, {"rain+rain": 0.1}, {"rain+snow": 1.1}, {"rain+snow": -0.1}])
+@pytest.mark.parametrize(
+    "mixtures",
+    [
+        {"rain": 0.1},
+        {"rain+rain": 0.1},
+        {"rain+snow": 1.1},
+        {"rain+snow": 0.6, "snow+jpeg": 0.6},
+        {"rain+snow": -0.1},
+        {"rain+snow": "much"},
+    ],
+)
 def test_familiar_mixtures_that_are_none_are_refused(mixtures):
     with pytest.raises(UsageError, match="familiar"):
         SynthesisConfig(familiar_mixtures=mixtures)

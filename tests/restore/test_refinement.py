@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from skimage import data
+from tiny import copy_with_index
 
 from defusion_cli.api import degrade
 from defusion_cli.diffusion import DefusionPipeline
@@ -53,15 +52,8 @@ def test_the_model_says_how_much_for_which_name(default: DefusionPipeline) -> No
     np.testing.assert_allclose(called, restored, atol=0.005)
 
 
-def _folder(model_folder: Path, folder: Path, refinement: Any, key: str = "refinement") -> Path:
-    shutil.copytree(model_folder, folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {key: refinement}))
-    return folder
-
-
 def test_it_is_kept_in_the_model_folder(model_folder: Path, tmp_path: Path) -> None:
-    folder = _folder(model_folder, tmp_path / "model", {"haze": 0.25})
+    folder = copy_with_index(model_folder, tmp_path / "model", refinement={"haze": 0.25})
     for pipeline in (load_pipeline(str(folder)), DefusionPipeline.from_pretrained(folder)):
         pipeline.save_pretrained(tmp_path / "again")
         for each in (pipeline, load_pipeline(str(tmp_path / "again"))):
@@ -71,7 +63,7 @@ def test_it_is_kept_in_the_model_folder(model_folder: Path, tmp_path: Path) -> N
 def test_a_backbone_without_first_estimate_is_followed_whatever_the_index_says(
     model_folder: Path, pipeline: DefusionPipeline, tmp_path: Path
 ) -> None:
-    odd = load_pipeline(str(_folder(model_folder, tmp_path / "model", {"haze": 0.0})))
+    odd = load_pipeline(str(copy_with_index(model_folder, tmp_path / "model", refinement={"haze": 0.0})))
     assert not odd.estimates_first and odd.refinement_of("haze") == UNCHANGED
     lq, noise = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     haze = [each.encode_names(("haze",), installed_plugins(), None) for each in (odd, pipeline)]
@@ -96,7 +88,7 @@ def test_the_factor_goes_from_faint_to_strong_with_the_size_of_what_is_added() -
 @pytest.mark.parametrize("refinement", [{"haze": 2.1}, {"haze": -0.1}, {"haze": "much"}, {"haze": True}, [0.3], 0.3])
 def test_other_values_are_refused(model_folder: Path, tmp_path: Path, refinement: Any, key: str) -> None:
     with pytest.raises(DataError, match=f"^{key} in"):
-        load_pipeline(str(_folder(model_folder, tmp_path / "model", refinement, key)))
+        load_pipeline(str(copy_with_index(model_folder, tmp_path / "model", **{key: refinement})))
 
 
 def test_an_example_of_haze_is_taken_for_haze(default: DefusionPipeline) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import copy_with_index
 
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.errors import DataError
@@ -17,17 +16,12 @@ from defusion_cli.restore.instruction import Instruction, Instructor
 from defusion_cli.restore.model import load_pipeline
 
 
-def _folder(model_folder: Path, folder: Path, together: Any) -> Path:
-    shutil.copytree(model_folder, folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"together": together}))
-    return folder
-
-
 @pytest.fixture
 def instructor(model_folder: Path, tmp_path: Path) -> Instructor:
     together = [["noise", "rain", "snow"], ["snow", "jpeg"], ["haze", "underwater"]]
-    return Instructor(load_pipeline(str(_folder(model_folder, tmp_path / "model", together))), installed_plugins())
+    return Instructor(
+        load_pipeline(str(copy_with_index(model_folder, tmp_path / "model", together=together))), installed_plugins()
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,4 +53,4 @@ def test_it_is_kept_in_the_model_folder(instructor: Instructor, tmp_path: Path) 
 @pytest.mark.parametrize("together", [{"rain": "snow"}, "rain", ["rain", "snow"], [["rain"]], [["rain", 3]], [None]])
 def test_other_values_are_refused(model_folder: Path, tmp_path: Path, together: Any) -> None:
     with pytest.raises(DataError, match="together"):
-        load_pipeline(str(_folder(model_folder, tmp_path / "model", together)))
+        load_pipeline(str(copy_with_index(model_folder, tmp_path / "model", together=together)))
