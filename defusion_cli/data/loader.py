@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     lq: Tensor
     target: Tensor
     boxes: Tensor
-    thumbnail: Tensor
+    cells: Tensor
     grain: Tensor
     coarse: Tensor
     damage: Tensor
@@ -150,7 +150,7 @@ def _collate(items: Sequence[_Drawn]) -> tuple[Batch, list[str]]:
         cat([view.lq for view in views]),
         cat([view.target for view in views]),
         cat([view.boxes for view in views]),
-        stack([view.thumbnail for view in views]),
+        stack([view.cells for view in views]),
         stack([view.grain for view in views]),
         stack([view.coarse for view in views]),
         stack([view.damage for view in views]),

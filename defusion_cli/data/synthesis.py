@@ -23,7 +23,7 @@ from defusion_cli.grain import read_grain
 from defusion_cli.images import read_pixels
 from defusion_cli.plugins import Image, Scene, apply_recipe, draw_recipe, needs_depth, physical_order, pseudo_depth
 from defusion_cli.plugins.compose import Plugins
-from defusion_cli.thumbnail import CELLS, THUMBNAIL_PX
+from defusion_cli.thumbnail import CELLS, THUMBNAIL_PX, look_at_cells
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class View(NamedTuple):
     """Crops of one damaged view.
 
     ``lq`` and ``target`` are K×3×c×c in [0, 1], ``boxes`` says where they lie in the view (K×4: left, top, right,
-    bottom in fractions of its sides), ``thumbnail`` is 3×256×256 in [0, 1] and shows the whole view, ``grain`` (F) is
+    bottom in fractions of its sides), ``cells`` is `look_at_cells` of the whole view (9×64×64, in [0, 1]), ``grain`` (F) is
     what `defusion_cli.grain` says of it, ``coarse`` is what must go in the view, averaged over 64×64 cells (3×64×64),
     ``damage`` is the root mean square of what must go, ``shown`` are the ids on the instruction, ``slot`` selects one
     of the instructions for them.
@@ -153,7 +153,7 @@ class View(NamedTuple):
     lq: Tensor
     target: Tensor
     boxes: Tensor
-    thumbnail: Tensor
+    cells: Tensor
     grain: Tensor
     coarse: Tensor
     damage: Tensor
@@ -193,7 +193,7 @@ class ViewMaker:
             _stack([a for a, _ in cut]),
             _stack([b for _, b in cut]),
             boxes,
-            _stack([_squeezed(lq, THUMBNAIL_PX)])[0],
+            look_at_cells(_stack([_squeezed(lq, THUMBNAIL_PX)]))[0],
             read_grain(_stack([lq]))[0],
             _stack([_squeezed(lq - target, CELLS)])[0],
             torch.tensor(np.sqrt(np.square(lq - target).mean())),

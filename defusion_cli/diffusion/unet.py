@@ -522,11 +522,10 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         """Before training: learn the spread of instructions from the tokens of many of them, N×K×D."""
         self.instruction.calibrate(tokens)
 
-    def coarse_estimate(self, tokens: Tensor, thumbnail: Tensor, grain: Tensor) -> Tensor:
+    def coarse_estimate(self, tokens: Tensor, cells: Tensor, grain: Tensor) -> Tensor:
         """What the coarse branch alone makes of whole photographs: the mean of y₀ in each cell, N×3×64×64."""
         if self.coarse_branch is None:
             raise ValueError("this backbone has no coarse branch")
-        cells = look_at_cells(thumbnail)
         grid = self.coarse_branch(cells, self.instruction.standardised(tokens), grain)
         return self.coarse_branch.on_cells(grid, cells)
 

@@ -42,7 +42,6 @@ from defusion_cli.errors import DefusionError
 from defusion_cli.files import staged_folder
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.plugins.compose import Plugins
-from defusion_cli.thumbnail import look_at_cells
 from defusion_cli.tokenizer import InstructionTokenizer
 from defusion_cli.training.balance import Balance, kinds_of
 from defusion_cli.training.bank import InstructionBank
@@ -233,9 +232,9 @@ class DiffusionTraining:
         noise, paths = self._draw_noise([batch.numbers[i] for i in part], y0.shape)
         noise, timestep = noise.to(device), torch.tensor([path[-1] for path in paths], device=device)
         tokens = self._tokens(batch, part)
-        view = (2 * batch.thumbnail[part.start : part.stop] - 1).to(device)
+        cells = (2 * batch.cells[part.start : part.stop] - 1).to(device)
         grain = batch.grain[part.start : part.stop].to(device)
-        given = _Given(lq, batch.boxes[crops].to(device), tokens, look_at_cells(view), grain)
+        given = _Given(lq, batch.boxes[crops].to(device), tokens, cells, grain)
         y_t = diffuse(self.scheduler, config.damage_scale * y0, noise, timestep)
         self._walk(y_t, noise, paths, given)
         estimate, *coarse = self._predict(self.forward, y_t, timestep, given)
@@ -307,14 +306,14 @@ class DiffusionTraining:
         return self.config.perceptual_weight * self.perceptual(restored, true).sum() / len(lq)
 
     def _coarse_loss(self, batch: Batch, part: range) -> Tensor:
-        """Mean loss of the coarse branch on some whole views, of which it sees the thumbnails."""
+        """Mean loss of the coarse branch on some whole views, of which it sees the cells."""
         device, views = self.rank.device, slice(part.start, part.stop)
-        view = (2 * batch.thumbnail[views] - 1).to(device, memory_format=torch.channels_last)
+        cells = (2 * batch.cells[views] - 1).to(device, memory_format=torch.channels_last)
         y0 = (2 * batch.coarse[views]).to(device)
         tokens = self._tokens(batch, part)
         model: Any = self.model
         with half_precision(device.type):
-            estimate = model.coarse_estimate(tokens, view, batch.grain[views].to(device))
+            estimate = model.coarse_estimate(tokens, cells, batch.grain[views].to(device))
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
     def _sharpening_loss(self, batch: Batch, part: range) -> Tensor:

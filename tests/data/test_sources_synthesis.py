@@ -134,8 +134,8 @@ def test_a_view_follows_from_its_seed_and_has_the_promised_form(photos):
     assert torch.equal(one.lq, two.lq) and torch.equal(one.target, two.target)
     assert not torch.equal(one.lq, other.lq)
     assert one.lq.shape == one.target.shape == (3, 3, 48, 48)
-    assert one.thumbnail.shape == (3, 256, 256) and one.coarse.shape == (3, 64, 64)
-    for tensor in (one.lq, one.target, one.thumbnail):
+    assert one.cells.shape == (9, 64, 64) and one.coarse.shape == (3, 64, 64)
+    for tensor in (one.lq, one.target, one.cells):
         assert tensor.dtype == torch.float32 and tensor.min() >= 0 and tensor.max() <= 1
 
 

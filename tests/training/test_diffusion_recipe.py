@@ -485,8 +485,9 @@ def test_own_estimates_are_those_of_restoring(tmp_path, photos, tokenizer):
     training.ema.shadow["conv_out.weight"].copy_(training.model.conv_out.weight)
     batch = next(batches_of(training, photos))
     lq = 2 * batch.lq - 1
+    thumbnail = torch.rand(len(batch.cells), 3, 256, 256, generator=torch.Generator().manual_seed(1))
     tokens = training.bank.tokens(batch.shown, batch.slots)
-    given = _Given(lq, batch.boxes, tokens, look_at_cells(2 * batch.thumbnail - 1), batch.grain)
+    given = _Given(lq, batch.boxes, tokens, look_at_cells(2 * thumbnail - 1), batch.grain)
     noise, truth = torch.randn(2, *lq.shape, generator=torch.Generator().manual_seed(0))
     y_t, plan = truth.clone(), restoring_steps(3)
     paths = [[7], plan[:2], plan] + [[999]] * (len(lq) - 3)
@@ -501,7 +502,7 @@ def test_own_estimates_are_those_of_restoring(tmp_path, photos, tokenizer):
         return original(sample, *rest)
 
     restored._predict = predict
-    restored.damage(batch.lq, tokens, noise, 3, thumbnail=batch.thumbnail, boxes=batch.boxes, grain=given.grain)
+    restored.damage(batch.lq, tokens, noise, 3, thumbnail=thumbnail, boxes=batch.boxes, grain=given.grain)
     for crop, stop in ((1, 1), (2, 2)):
         shown = precondition(training.scheduler, y_t[crop][None], torch.tensor([plan[stop]]))[0]
         torch.testing.assert_close(shown, asked[stop][crop, :3], atol=2e-3, rtol=0.02)
