@@ -61,8 +61,12 @@ def test_the_average_follows_the_weights():
     torch.nn.init.zeros_(model.weight)
     ema = Ema(model, decay=0.9)
     torch.nn.init.ones_(model.weight)
+    ema.update(model, step=99)
+    assert float(ema.shadow["weight"]) == pytest.approx(0.1)
     ema.update(model, step=1000)
     assert float(ema.shadow["weight"]) == pytest.approx(0.1)
+    ema.update(model, step=1001)  # for both
+    assert float(ema.shadow["weight"]) == pytest.approx(1 - 0.9**3)
     for step in range(1000, 1100):
         ema.update(model, step)
     ema.copy_to(model)
