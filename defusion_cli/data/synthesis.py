@@ -144,10 +144,10 @@ class View(NamedTuple):
     """Crops of one damaged view.
 
     ``lq`` and ``target`` are K×3×c×c in [0, 1], ``boxes`` says where they lie in the view (K×4: left, top, right,
-    bottom in fractions of its sides), ``cells`` is `look_at_cells` of the whole view (9×64×64, in [0, 1]), ``grain`` (F) is
-    what `defusion_cli.grain` says of it, ``coarse`` is what must go in the view, averaged over 64×64 cells (3×64×64),
-    ``damage`` is the root mean square of what must go, ``shown`` are the ids on the instruction, ``slot`` selects one
-    of the instructions for them.
+    bottom in fractions of its sides), ``cells`` is `look_at_cells` of the whole view (9×64×64, in [0, 1]), ``grain``
+    (F) is what `defusion_cli.grain` says of it, ``coarse`` is what must go in the view, averaged over 64×64 cells
+    (3×64×64), ``damage`` is the root mean square of what must go, ``shown`` are the ids on the instruction, ``slot``
+    selects one of the instructions for them.
     """
 
     lq: Tensor

@@ -293,9 +293,9 @@ _DEFAULT = DiffusionConfig(
     pure_noise_share=0.82,
     own_share=0.8,
     learns="trunk",
-    untouched_weight=0.03,
+    untouched_weight=0.1,
     refinement={"haze": 0.0, "low-light": 0.0, "underwater": 0.3, "raindrop": 1.15},
-    faint_refinement={"noise": 1.25},
+    faint_refinement={"noise": 1.4},
     synthesis=SynthesisConfig(
         view_px=320,
         crops_per_view=2,
@@ -307,7 +307,7 @@ _DEFAULT = DiffusionConfig(
         turned_share=0.25,
         # Darkness and water change every pixel by much and are soon learnt; grain, flakes and blocks take longest.
         emphasis={"noise": 3.0, "snow": 2.5, "jpeg": 2.5, "motion-blur": 1.7, "haze": 1.3, "rain": 1.3}
-        | {"raindrop": 1.2, "underwater": 0.6, "low-light": 0.5},
+        | {"raindrop": 2.5, "underwater": 0.6, "low-light": 0.5},
     ),
 )
 

@@ -168,7 +168,8 @@ def upkeep(training: DiffusionTraining, batch: Batch, times: int) -> dict[str, f
         "gradient clipping": seconds(
             lambda: nn.utils.clip_grad_norm_(training.model.parameters(), config.grad_clip), times
         ),
-        "average of weights": seconds(lambda: [training.ema.update(training.model, 1000 + k) for k in (0, 1)], times) / 2,
+        "average of weights": seconds(lambda: [training.ema.update(training.model, 1000 + k) for k in (0, 1)], times)
+        / 2,
     }
     training.optimisers.zero_grad()
     with tempfile.TemporaryDirectory() as folder:
