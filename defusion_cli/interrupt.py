@@ -60,7 +60,11 @@ def patient_interrupt(patient_on_sigterm: bool = False) -> Iterator[Stop]:
 
 @contextmanager
 def leaving_in_order() -> Iterator[None]:
-    """Within this context SIGTERM raises `Terminated`, once: files are closed and temporary ones removed on the way."""
+    """Within this context SIGTERM raises `Terminated`, once: files are closed and temporary ones removed on the way.
+
+    After it has, and until the process has ended, another SIGTERM is ignored: some send it twice, and the second would
+    kill an interpreter that is being taken down, with another exit code than the one that was decided on.
+    """
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -70,4 +74,5 @@ def leaving_in_order() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

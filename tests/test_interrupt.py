@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -36,3 +38,25 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join()
     assert results == [False]
+
+
+_LEAVES_AT_EXIT = """
+import atexit, os, signal, sys
+from defusion_cli.interrupt import {context}, Terminated, leaving_in_order
+
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+try:
+    with leaving_in_order(), {context}({arguments}) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.raise_if_asked()
+except Terminated:
+    sys.exit(143)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to be caught")
+@pytest.mark.parametrize(("context", "arguments"), [("leaving_in_order", ""), ("patient_interrupt", "True")])
+def test_a_second_sigterm_while_python_ends_changes_nothing(context, arguments):
+    code = _LEAVES_AT_EXIT.format(context=context, arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "")
