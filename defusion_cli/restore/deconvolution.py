@@ -1,126 +1,125 @@
-"""Blur that is the same all over a photograph, undone: the point spread function K is found in it, and inverted.
+"""Blur that is the same all over a photograph, undone: K is found in it (`defusion_cli.restore.psf`), and inverted.
 
-One photograph x has enough edges to tell what the hand did while the shutter was open, or how far off the focus was.
-Of a picture L with few, strong edges, the fewest that explain x, and of K each is found in turn from the other (Xu,
-Zheng and Jia, "Unnatural L0 sparse representation for natural image deblurring", CVPR 2013), first for a small copy of
-the photograph and at last for itself (Fergus et al., "Removing camera shake from a single photograph", SIGGRAPH 2006),
-with a few Fourier transforms a turn (Cho and Lee, "Fast motion deblurring", SIGGRAPH Asia 2009)::
+Of all pictures L that K makes x of, the one is taken that has least of edges, with the few strong ones of natural
+pictures (total variation, all colours together; Rudin, Osher and Fatemi, Physica D 1992)::
 
-    L ← argmin ‖K ∗ L − x‖² + λ·#{p : ∇L(p) ≠ 0}        K ← argmin ‖K ∗ ∇L − ∇x‖² + γ‖K‖²,  K ≥ 0, ΣK = 1
+    L ← argmin λ/2·‖K ∗ L − x‖² + ‖∇L‖₁
 
-The filter that undoes it is Wiener's, with a spectrum that falls as natural pictures' does (1/|∂|²)::
-
-    W = K* / (|K|² + ε·(|∂|² + 0.01))
+Each of a few turns finds ∇L where there is one, and then the L that has it, by Fourier transforms, with a weight on
+their agreement that rises (half-quadratic splitting: Wang, Yang, Yin and Zhang, SIAM J. Imaging Sciences 2008; Krishnan
+and Fergus, NIPS 2009).
 
 Out of focus, K is the disk most like the K that is found (Hopkins, Proc. R. Soc. A 1955: the geometrical limit).
 
 K is not believed, and the network is left to do what it can, if it is as narrow as what is found in sharp photographs,
-if it reaches the edge of the window that it is looked for in, if it is no disk where one is asked for, or if W leaves,
-of a shaken picture, one that is no simpler than x.
+if it reaches the edge of the window that it is looked for in, if it is no disk where one is asked for, or if it leaves,
+of a shaken picture, one that is no simpler than x or that does not explain x.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from defusion_cli.canvas import Photo, Pixels, Window
 from defusion_cli.plugins import Blur
 from defusion_cli.plugins.kernels import convolve, from_light, to_light
-
-Plane = NDArray[np.float32]
+from defusion_cli.restore.psf import (
+    NARROW_PX,
+    ROUND,
+    WIDEST_PX,
+    Plane,
+    fade,
+    fast_length,
+    find_psf,
+    gradient_squares,
+    most_like_a_disk,
+    response,
+    spread,
+)
 
 _REGION_PX = 768
 """Side of the part of a photograph in which K is looked for. With 320 px three of eight shaken Kodak photographs gained
 less than half a decibel, with 480 px one. Of all 24 those of 480 px gain 3.04 dB in the mean and 21 gain, the whole
 photographs, 512×768, 3.21 dB and 22."""
-_WINDOWS = ((27, 192), (41, 400))
+_WINDOWS = ((27, 192), (WIDEST_PX, 400))
 """Sides of K that are tried, and of a region that is large enough for it, pixels. In 255 px a window of 41 finds paths
 that are not there."""
 _USUAL_DEVIATION, _MOST_CONTRAST = 0.15, 4.0
-"""Of brightness: fainter pictures are stretched to it, by so much at most, for λ is a matter of contrast."""
-_FEW, _FEW_AT_LEAST, _FEWER = 8e-3, 1e-4, 1.1
-"""λ at first and at last, and by what it is divided at each turn."""
-_STIFF = 2.0 / 65536
-"""γ for each pixel of the region."""
-_TURNS = 5
-"""K is found so many times at each size."""
-_TIGHTEN, _TIGHT = 2.5, 1e4
-"""How half-quadratic splitting closes in on L, and how far."""
-_WEAK, _ISLAND = 0.05, 0.1
-"""Taps below this part of the largest, and islands of less than this part of all, are none of K."""
+"""Of brightness: fainter pictures are stretched to it, by so much at most: λ of the search is a matter of contrast."""
 _RING, _LEAK = 2, 0.005
 """Of a K that fits its window less than this part lies in the outermost pixels."""
-_NARROW_PX = 1.95
-"""Radius of gyration: twelve sharp photographs of Kodak seem to have 1.1 to 1.9, shaken ones 2.0 to 8.2."""
-_ROUGHER = 1.1
-"""Growth of ‖∇‖₁/‖∇‖₂ that is borne. (Krishnan et al., CVPR 2011: it falls as a picture becomes sharper.)"""
-_CAUTION, _USUAL_GRADIENT = 0.01, 0.08
-"""ε without noise, and the deviation of ∇L beside which noise is judged."""
-_FINE, _SOFT_PX = 8, 0.5
-"""A disk is drawn so many times as large, and softened by a Gaussian of this sigma."""
-_UNEXPLAINED = 0.15
-"""An example pair shows blur if no more than this of the difference is left unexplained; of JPEG it is half."""
-_ROUND = 0.92
-"""Correlation with a disk from which on K is one. Of 24 defocused Kodak photographs the K of 19 have more, of 24
-shaken ones none, 0.43 to 0.89."""
-_RADII_PX = (1.5, 12.0, 0.125)
-"""Of the disks that K is compared with: the first, an end and the step."""
-_REACH, _GRID = 64, 256
-"""W is a filter of 129×129 taps, made from 256×256 frequencies."""
-_ROWS, _COLUMNS = 256, 512
-"""Pixels that are filtered at once."""
+_UNLIKELY = 0.8
+"""Of `_doubt`: from here on K is not believed."""
+_FOLLOWED = 8000.0
+"""λ without noise."""
+_PARTLY, _MORE = 100.0, 3000.0
+"""λ with which a picture is explained in part, and nearly."""
+_ERRORS_COUNT = 0.3
+"""Weight of the logarithm of errors beside that of roughness in `_doubt`."""
+_USUAL_GRADIENT = 0.03
+"""What ‖∇L‖₁ is for a pixel: λ is this over the variance of noise."""
+_STIFFNESS = tuple(3 * 2.5**turn for turn in range(6))
+"""Weight on the agreement of L with the edges it is to have, at each turn."""
+_CAUTION = 0.0025
+"""ε of the Wiener filter that begins."""
+_CLIPPED = 0.97
+"""What is brighter need not be explained."""
+_ROWS, _COLUMNS = 512, 768
+"""Of the blocks that are deconvolved at once, pixels."""
+_MARGIN, _FADED, _OVERLAP = 96, 64, 32
+"""Around a block, pixels: what it is computed with and then left out, the part of that which fades to nothing, and how
+far it reaches into its neighbours, to pass into them gradually."""
+_REACH = _MARGIN + _OVERLAP
+_KEPT_BLOCKS = 24
+"""That are remembered, 3 MB each, or three rows of them."""
 
 
-class Inverse(NamedTuple):
-    """The filter that undoes a blur.
+class UniformBlur(NamedTuple):
+    """A blur that is the same all over a photograph.
 
     Attributes
     ----------
-    taps
-        W, 129×129 of unit sum.
+    psf
+        K, the point spread function, odd, square, of unit sum.
     space
-        The values that were averaged and that it works on: ``linear`` (light) or ``srgb`` (those of the file).
+        The values that were averaged: ``linear`` (light) or ``srgb`` (those of the file).
+    noise
+        Standard deviation, in these values, of what is not K ∗ L.
     """
 
-    taps: Plane
+    psf: Plane
     space: str
+    noise: float = 0.0
 
 
-def find_inverse(photo: Photo, blur: Blur) -> Inverse | None:
-    """The filter W that undoes the blur of a photograph; None if no blur is certain.
+def find_blur(photo: Photo, blur: Blur) -> UniformBlur | None:
+    """What blurred a photograph; None if no blur is certain.
 
     Light adds up, so a camera blurs in linear light, and many data sets do not. That one is right in which K is more of
-    a disk, if it is to be one, or else that leaves the simpler picture.
+    a disk, if it is to be one, or else is less to be doubted.
     """
     region = _region(photo)
-    best, least = None, 1 - _ROUND if blur == Blur.DISK else _ROUGHER
+    best, least = None, 1 - ROUND if blur == Blur.DISK else _UNLIKELY
     for space in ("srgb", "linear"):
         grey = np.ascontiguousarray(to_light(region, space).mean(axis=2))
         psf = _believable_psf(grey)
         if psf is None:
             continue
-        taps, unlikely = _undoing(psf, grey, blur)
+        if blur == Blur.DISK:
+            psf, roundness = most_like_a_disk(psf)
+            unlikely = 1 - roundness
+        else:
+            unlikely = _doubt(grey, psf, space)
         if unlikely < least:
-            best, least = Inverse(taps, space), unlikely
+            best, least = UniformBlur(psf, space, _noise(grey)), unlikely
     return best
-
-
-def _undoing(psf: Plane, grey: Plane, blur: Blur) -> tuple[Plane, float]:
-    """W for K, and how little either is to be believed: growth of the roughness, or how far K is from a disk."""
-    if blur == Blur.DISK:
-        psf, roundness = _most_like_a_disk(psf)
-        return inverse(psf, _noise(grey)), 1 - roundness
-    taps = inverse(psf, _noise(grey))
-    sharper = _inside(np.pad(grey, _REACH, mode="edge"), taps)
-    return taps, _roughness(sharper) / _roughness(grey)
 
 
 def _believable_psf(grey: Plane) -> Plane | None:
@@ -131,52 +130,93 @@ def _believable_psf(grey: Plane) -> Plane | None:
         if min(grey.shape) < least:
             return None
         psf = find_psf(stretched, side)
-        if _spread(psf) < _NARROW_PX:
+        if spread(psf) < NARROW_PX:
             return None
         if 1 - psf[_RING:-_RING, _RING:-_RING].sum() < _LEAK:
             return psf
     return None
 
 
-class DeconvolvedPhoto:
-    """A `Photo` through the filter that undoes its blur, computed where it is looked at; borders are repeated."""
+def _doubt(grey: Plane, psf: Plane, space: str) -> float:
+    """How little K is to be believed.
 
-    def __init__(self, photo: Photo, filter: Inverse) -> None:
-        self._photo, self._filter, self.size = photo, filter, photo.size
+    The picture without a wrong K is no simpler: its gradient has no smaller ‖·‖₁/‖·‖₂ (Krishnan, Tay and Fergus, CVPR
+    2011). And x has what a wrong K would have wiped out, so that K ∗ L, with values that a picture can have, comes no
+    nearer to it the more it should.
+    """
+    x = from_light(grey[..., None], space)[..., 0]
+    around = np.pad(grey, _MARGIN, mode="symmetric")[..., None]
+    inner = (slice(len(psf), -len(psf)),) * 2
+    believed = x[inner] < _CLIPPED
+    errors, picture = [], x
+    for followed in (_PARTLY, _MORE):
+        light = np.clip(deconvolve(around, psf, followed)[..., 0], 0, 1)
+        picture = from_light(light[..., None], space)[..., 0]
+        again = from_light(convolve(light, psf)[..., None], space)[..., 0]
+        errors.append(math.sqrt(np.square(again - x)[inner][believed].mean()) if believed.any() else 1.0)
+    return _roughness(picture) / _roughness(x) * (errors[1] / max(errors[0], 1e-6)) ** _ERRORS_COUNT
+
+
+class DeconvolvedPhoto:
+    """A `Photo` without a blur that it has all over, computed where it is looked at; it is mirrored at its borders.
+
+    It is cut into blocks at fixed places, which are remembered and pass gradually into each other, so that any part is
+    what the whole has there.
+    """
+
+    def __init__(self, photo: Photo, blur: UniformBlur) -> None:
+        self._photo, self._blur, self.size = photo, blur, photo.size
         self._kept: Pixels = np.empty((0, photo.size[1], 3), np.float32)
         self._kept_stop = 0
+        self._blocks: OrderedDict[tuple[int, int], NDArray[np.uint16]] = OrderedDict()
+        self._most_blocks = max(_KEPT_BLOCKS, 3 * math.ceil(photo.size[1] / _COLUMNS))
 
     def pixels(self, window: Window) -> Pixels:
         """H×W×3 in [0, 1]."""
         rows, columns = (range(*one.indices(side)) for one, side in zip(window, self.size, strict=True))
-        result: Pixels = np.empty((len(rows), len(columns), 3), np.float32)
-        for top in range(0, len(rows), _ROWS):
-            for left in range(0, len(columns), _COLUMNS):
-                here = np.s_[top : top + _ROWS, left : left + _COLUMNS]
-                light = to_light(self._around(rows[here[0]], columns[here[1]]), self._filter.space)
-                result[here] = from_light(_inside(light, self._filter.taps), self._filter.space)
-        return result
+        result: Pixels = np.zeros((len(rows), len(columns), 3), np.float32)
+        for top, here, down, falling in _shares(rows, _ROWS, self.size[0]):
+            for left, there, across, fading in _shares(columns, _COLUMNS, self.size[1]):
+                part = self._block(top, left)[down, across].astype(np.float32)
+                part *= (falling[:, None] * fading)[..., None] / 65535
+                result[here, there] += part
+        return np.minimum(result, 1)
 
     def keep_above(self, row: int) -> None:
-        """Remember what is above a row as far as the filter reaches: it may be replaced from now on."""
-        self._kept = self._source(max(0, row - _REACH), row, 0, self.size[1]).copy()
+        """Remember what is above a row as far as it is needed below: it may be replaced from now on."""
+        start = max(0, row - _ROWS - _OVERLAP - _REACH)
+        self._kept = self._source(start, row, 0, self.size[1]).copy()
         self._kept_stop = row
+        for top, left in list(self._blocks):
+            if top + _ROWS + _OVERLAP <= row:
+                del self._blocks[top, left]
 
     def relax(self) -> None:
         """Let go of the memory of what was read."""
         self._photo.relax()
 
-    def _around(self, rows: range, columns: range) -> Pixels:
-        """The photograph at these places and as far around as the filter reaches."""
-        (top, bottom), (left, right) = (
-            (max(0, places.start - _REACH), min(side, places.stop + _REACH))
-            for places, side in zip((rows, columns), self.size, strict=True)
-        )
-        missing = [
-            (start - (places.start - _REACH), places.stop + _REACH - stop)
-            for places, start, stop in ((rows, top, bottom), (columns, left, right))
+    def _block(self, top: int, left: int) -> NDArray[np.uint16]:
+        """The pixels of a block and of what it overlaps, in parts of 65535."""
+        block = self._blocks.get((top, left))
+        if block is None:
+            light = to_light(self._around(top, left), self._blur.space)
+            clear = deconvolve(light, self._blur.psf, _followed(self._blur.noise))
+            block = np.rint(from_light(clear, self._blur.space) * np.float32(65535)).astype(np.uint16)
+            self._blocks[top, left] = block
+        self._blocks.move_to_end((top, left))
+        while len(self._blocks) > self._most_blocks:
+            self._blocks.popitem(last=False)
+        return block
+
+    def _around(self, top: int, left: int) -> Pixels:
+        """The photograph at a block and as far around as is needed for it."""
+        wanted = [
+            (start - _REACH, min(start + size, side) + _REACH)
+            for start, size, side in zip((top, left), (_ROWS, _COLUMNS), self.size, strict=True)
         ]
-        return np.pad(self._source(top, bottom, left, right), (*missing, (0, 0)), mode="edge")
+        there = [(max(0, start), min(stop, side)) for (start, stop), side in zip(wanted, self.size, strict=True)]
+        missing = [(a - start, stop - b) for (start, stop), (a, b) in zip(wanted, there, strict=True)]
+        return np.pad(self._source(*there[0], *there[1]), (*missing, (0, 0)), mode="symmetric")
 
     def _source(self, top: int, bottom: int, left: int, right: int) -> Pixels:
         """As the photograph was before any of it was replaced."""
@@ -188,93 +228,77 @@ class DeconvolvedPhoto:
         return np.concatenate([self._kept[first : first + middle - top, left:right], below])
 
 
-def find_psf(grey: Plane, side: int) -> Plane:
-    """The point spread function of a grey picture, `side`×`side` (odd), of unit sum, centred on its centroid."""
-    sides = [side]
-    while sides[-1] > 3:
-        sides.append(max(3, int(sides[-1] / math.sqrt(2)) | 1))
-    few = _FEW
-    psf = np.zeros((3, 3), np.float32)
-    psf[1, 1:] = 0.5
-    for size in reversed(sides):
-        picture = _periodic(_at_scale(grey, size / side), max(size, 8))
-        shown, shape = torch.fft.rfft2(torch.from_numpy(picture)), (picture.shape[0], picture.shape[1])
-        squares = torch.from_numpy(_gradient_squares(shape))
-        psf = np.maximum(cv2.resize(psf, (size, size), interpolation=cv2.INTER_CUBIC), 0)
-        psf /= psf.sum()
-        for _ in range(_TURNS):
-            edges = _few_edges(shown, _response(psf, shape), squares, shape, few)
-            psf = _centred(_psf_between(edges, shown, squares, shape, size))
-            few = max(few / _FEWER, _FEW_AT_LEAST)
-    return psf
+def _shares(places: range, size: int, side: int) -> Iterator[tuple[int, slice, slice, Plane]]:
+    """Of each block with a part in some places of an axis: its start, these places, those in what it is, its weight."""
+    last = (side - 1) // size * size
+    for start in range(max(0, places.start - _OVERLAP) // size * size, last + 1, size):
+        first, stop = start - _OVERLAP, min(start + size, side) + _OVERLAP
+        begin, end = max(places.start, first), min(places.stop, stop)
+        if begin >= end:
+            continue
+        where = np.arange(begin, end) + 0.5
+        weight = np.ones(end - begin)
+        if start > 0:
+            weight = np.minimum(weight, (where - first) / (2 * _OVERLAP))
+        if start < last:
+            weight = np.minimum(weight, (stop - where) / (2 * _OVERLAP))
+        here = slice(begin - places.start, end - places.start)
+        yield start, here, slice(begin - first, end - first), weight.astype(np.float32)
 
 
-def inverse(psf: Plane, noise: float = 0.0) -> Plane:
-    """W as a filter, 129×129 of unit sum.
+def deconvolve(picture: Pixels, psf: Plane, followed: float = _FOLLOWED) -> Pixels:
+    """L of a picture H×W×C, without its outermost 96 pixels, which fade to nothing: (H − 192)×(W − 192)×C.
 
     Parameters
     ----------
+    picture
+        x, in the values in which it was blurred, with values in [0, 1].
     psf
-        K, of unit sum.
-    noise
-        Standard deviation of what is not K ∗ L, in units of full scale.
+        K, of odd size and unit sum.
+    followed
+        λ: the larger, the closer K ∗ L is to x.
     """
-    shape = (_GRID, _GRID)
-    response = _response(psf, shape)
-    squares = torch.from_numpy(_gradient_squares(shape))
-    caution = _CAUTION + (noise / _USUAL_GRADIENT) ** 2
-    wiener = torch.fft.irfft2(response.conj() / (response.abs().square() + caution * (squares + 0.01)), s=shape)
-    size = 2 * _REACH + 1
-    taps = torch.roll(wiener, (_REACH, _REACH), (0, 1))[:size, :size].numpy()
-    ends = np.clip((_REACH + 1 - np.abs(np.arange(-_REACH, _REACH + 1))) * 3 / _REACH, 0, 1)
-    taper = (0.5 - 0.5 * np.cos(np.pi * ends)).astype(np.float32)
-    window = taper[:, None] * taper
-    taps = taps * window
-    return np.asarray(taps + (1 - taps.sum()) * window / window.sum(), np.float32)
+    height, width = picture.shape[:2]
+    shape = fast_length(height), fast_length(width)
+    more = shape[0] - height, shape[1] - width
+    picture = np.pad(picture, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
+    planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    down, across = (fade(side, _FADED, _FADED + added) for side, added in zip(shape, more, strict=True))
+    window = torch.from_numpy(down[:, None] * across)
+    mean = planes.mean((1, 2), keepdim=True)
+    blur, squares = response(psf, shape), torch.from_numpy(gradient_squares(shape))
+    power = blur.abs().square()
+    seen = blur.conj() * torch.fft.rfft2((planes - mean) * window)
+    clear = torch.fft.irfft2(seen / (power + _CAUTION * (squares + 0.01)), s=shape)
+    for weight in _STIFFNESS:
+        right, below = clear.roll(-1, 2) - clear, clear.roll(-1, 1) - clear
+        strength = (right.square() + below.square()).mean(0, keepdim=True).mul_(2).sqrt_()
+        kept = (1 - 1 / (weight * strength.clamp_(min=1e-6))).clamp_(min=0)
+        right, below = right.mul_(kept), below.mul_(kept)
+        edges = right.roll(1, 2).sub_(right).add_(below.roll(1, 1)).sub_(below)
+        share = weight / followed
+        spectrum = torch.fft.rfft2(edges).mul_(share).add_(seen)
+        clear = torch.fft.irfft2(spectrum.div_(power + share * squares + 1e-6), s=shape)
+    inner = (clear + mean)[:, _MARGIN : height - _MARGIN, _MARGIN : width - _MARGIN]
+    return np.ascontiguousarray(inner.permute(1, 2, 0).numpy())
 
 
-def disk(radius: float) -> Plane:
-    """The point spread function of a lens that is out of focus: odd, square, of unit sum, its edge softened."""
-    half = math.ceil(radius) + 3
-    fine = (np.arange((2 * half + 1) * _FINE) + 0.5) / _FINE - half - 0.5
-    inside = (np.hypot(fine[:, None], fine) <= radius).astype(np.float32)
-    psf = cv2.resize(inside, (2 * half + 1,) * 2, interpolation=cv2.INTER_AREA)
-    return _of_unit_sum(np.asarray(cv2.GaussianBlur(psf, (0, 0), _SOFT_PX), np.float32))
+def _followed(noise: float) -> float:
+    """λ for a picture with noise of this standard deviation."""
+    return 1 / (1 / _FOLLOWED + noise**2 / _USUAL_GRADIENT)
 
 
-def blur_between(before: Pixels, after: Pixels) -> Blur | None:
-    """How all of `before` is blurred in comparison with `after` (H×W×3), if that is all: what an example pair shows."""
-    planes = [torch.from_numpy(_periodic(np.ascontiguousarray(p.mean(axis=2)), _REACH)) for p in (after, before)]
-    sharp, blurred = (torch.fft.rfft2(plane) for plane in planes)
-    shape = (planes[0].shape[0], planes[0].shape[1])
-    squares = torch.from_numpy(_gradient_squares(shape))
-    psf = _centred(_psf_between(sharp, blurred, squares, shape, _WINDOWS[-1][0]))
-    left = _energy((_response(psf, shape) * sharp - blurred) * squares.sqrt())
-    if left > _UNEXPLAINED * _energy((sharp - blurred) * squares.sqrt()) or _spread(psf) < _NARROW_PX / 2:
-        return None
-    return Blur.DISK if _most_like_a_disk(psf)[1] > _ROUND else Blur.PATH
+def _noise(grey: Plane) -> float:
+    """Standard deviation of noise, from the median of the finest diagonal detail (Donoho and Johnstone, 1994)."""
+    even = grey[: len(grey) // 2 * 2, : grey.shape[1] // 2 * 2]
+    diagonal = (even[::2, ::2] - even[::2, 1::2] - even[1::2, ::2] + even[1::2, 1::2]) / 2
+    return float(np.median(np.abs(diagonal)) / 0.6745)
 
 
-def _most_like_a_disk(psf: Plane) -> tuple[Plane, float]:
-    """The disk that K is most like, and their correlation, 0 … 1.
-
-    A disk as wide as K is more than half a pixel too large where a few wrong taps lie far out.
-    """
-    half, length = len(psf) // 2, float(np.linalg.norm(psf))
-    best, most = psf, -1.0
-    for radius in np.arange(*_RADII_PX):
-        other = disk(float(radius))
-        margin = half - len(other) // 2
-        if margin < 0:
-            break
-        likeness = float((psf * np.pad(other, margin)).sum()) / (float(np.linalg.norm(other)) * length)
-        if likeness > most:
-            best, most = other, likeness
-    return best, most
-
-
-def _energy(spectrum: Tensor) -> float:
-    return float(spectrum.abs().square().sum())
+def _roughness(grey: Plane) -> float:
+    gradient = np.concatenate([np.diff(grey, axis=1).ravel(), np.diff(grey, axis=0).ravel()]).astype(np.float64)
+    length = float(np.sqrt(np.square(gradient).mean()))
+    return float(np.abs(gradient).mean()) / max(length, 1e-12)
 
 
 def _region(photo: Photo) -> Pixels:
@@ -293,121 +317,3 @@ def _region(photo: Photo) -> Pixels:
                 best, most = part, strength
     photo.relax()
     return best
-
-
-def _at_scale(grey: Plane, factor: float) -> Plane:
-    if factor == 1:
-        return grey
-    smooth = cv2.GaussianBlur(grey, (0, 0), 0.4 / factor)
-    return np.asarray(cv2.resize(smooth, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _few_edges(shown: Tensor, response: Tensor, squares: Tensor, shape: tuple[int, int], few: float) -> Tensor:
-    """The spectrum of L, by half-quadratic splitting (Xu, Lu, Xu and Jia, "Image smoothing via L0", TOG 2011)."""
-    blurred, power = response.conj() * shown, response.abs().square()
-    spectrum, weight = shown, 2 * few
-    while weight < _TIGHT:
-        picture = torch.fft.irfft2(spectrum, s=shape)
-        right, down = torch.roll(picture, -1, 1) - picture, torch.roll(picture, -1, 0) - picture
-        kept = right.square() + down.square() >= few / weight
-        right, down = right * kept, down * kept
-        edges = torch.roll(right, 1, 1) - right + torch.roll(down, 1, 0) - down
-        spectrum = (blurred + weight * torch.fft.rfft2(edges)) / (power + weight * squares + 1e-8)
-        weight *= _TIGHTEN
-    return spectrum
-
-
-def _psf_between(sharp: Tensor, blurred: Tensor, squares: Tensor, shape: tuple[int, int], side: int) -> Plane:
-    """K between two spectra, `side`×`side`, without what is weak or lies apart."""
-    stiff = _STIFF * shape[0] * shape[1]
-    whole = torch.fft.irfft2(sharp.conj() * blurred * squares / (sharp.abs().square() * squares + stiff), s=shape)
-    half = side // 2
-    psf = torch.roll(whole, (half, half), (0, 1))[:side, :side].numpy().copy()
-    psf[psf < max(_WEAK * psf.max(), 0)] = 0
-    count, islands = cv2.connectedComponents((psf > 0).astype(np.uint8), connectivity=8)
-    mass = np.bincount(islands.ravel(), psf.ravel(), count)
-    psf[(mass < _ISLAND * psf.sum())[islands]] = 0
-    return _of_unit_sum(psf)
-
-
-def _of_unit_sum(psf: Plane) -> Plane:
-    total = float(psf.sum())
-    if not total > 0:  # a picture without edges
-        psf = np.zeros_like(psf)
-        psf[psf.shape[0] // 2, psf.shape[1] // 2] = total = 1.0
-    return np.asarray(psf / np.float32(total))
-
-
-def _centre(psf: Plane) -> tuple[float, float]:
-    places = np.arange(len(psf))
-    return float(psf.sum(1) @ places), float(psf.sum(0) @ places)
-
-
-def _centred(psf: Plane) -> Plane:
-    (row, column), middle = _centre(psf), len(psf) // 2
-    shift = np.array([[1, 0, middle - column], [0, 1, middle - row]], np.float32)
-    return _of_unit_sum(np.asarray(cv2.warpAffine(psf, shift, psf.shape[::-1]), np.float32))
-
-
-def _spread(psf: Plane) -> float:
-    """Radius of gyration, pixels."""
-    (row, column), places = _centre(psf), np.arange(len(psf))
-    return float(np.sqrt(psf.sum(1) @ (places - row) ** 2 + psf.sum(0) @ (places - column) ** 2))
-
-
-def _noise(grey: Plane) -> float:
-    """Standard deviation of noise, from the median of the finest diagonal detail (Donoho and Johnstone, 1994)."""
-    even = grey[: len(grey) // 2 * 2, : grey.shape[1] // 2 * 2]
-    diagonal = (even[::2, ::2] - even[::2, 1::2] - even[1::2, ::2] + even[1::2, 1::2]) / 2
-    return float(np.median(np.abs(diagonal)) / 0.6745)
-
-
-def _roughness(grey: Plane) -> float:
-    gradient = np.concatenate([np.diff(grey, axis=1).ravel(), np.diff(grey, axis=0).ravel()]).astype(np.float64)
-    length = float(np.sqrt(np.square(gradient).mean()))
-    return float(np.abs(gradient).mean()) / max(length, 1e-12)
-
-
-def _inside(image: Pixels, taps: Plane) -> Pixels:
-    """H×W or H×W×C convolved with `taps` where all of them lie inside: smaller by 128 on both sides."""
-    return convolve(image, taps)[_REACH:-_REACH, _REACH:-_REACH]
-
-
-def _response(psf: Plane, shape: tuple[int, int]) -> Tensor:
-    """Fourier transform of K with its middle at the origin."""
-    half = len(psf) // 2
-    whole = torch.zeros(shape)
-    whole[: len(psf), : len(psf)] = torch.from_numpy(psf)
-    return torch.fft.rfft2(torch.roll(whole, (-half, -half), (0, 1)))
-
-
-@lru_cache(maxsize=16)
-def _gradient_squares(shape: tuple[int, int]) -> Plane:
-    """|∂|², the power of the differences to the right and down, at each frequency."""
-    down = 2 * np.pi * np.arange(shape[0]) / shape[0]
-    right = 2 * np.pi * np.arange(shape[1] // 2 + 1) / shape[1]
-    return (4 - 2 * np.cos(down)[:, None] - 2 * np.cos(right)).astype(np.float32)
-
-
-def _periodic(picture: Plane, margin: int) -> Plane:
-    """Mirrored at its borders, about its mean, and fading to nothing over at least `margin` pixels."""
-    ends = []
-    for length in picture.shape:
-        missing = _fast_length(length + 2 * margin) - length
-        ends.append((missing // 2, missing - missing // 2))
-    (top, bottom), (left, right) = ends
-    mirrored = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_REFLECT)
-    fade = _fade(len(mirrored), top, bottom)[:, None] * _fade(mirrored.shape[1], left, right)
-    return np.asarray((mirrored - mirrored.mean()) * fade, np.float32)
-
-
-def _fade(length: int, first: int, last: int) -> Plane:
-    """1, but rising from 0 over the first and falling to 0 over the last places."""
-    places = np.arange(length) + 0.5
-    rise = np.clip(np.minimum(places / first, (length - places) / last), 0, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * rise)).astype(np.float32)
-
-
-def _fast_length(least: int) -> int:
-    """The next even number from `least` on that has no prime factors but 2, 3 and 5."""
-    return 2 * cv2.getOptimalDFTSize((least + 1) // 2)

@@ -17,7 +17,7 @@ from defusion_cli.ground.instruction import INSTRUCTION_PX
 from defusion_cli.plugins import Blur, Position
 from defusion_cli.plugins.compose import Plugins, physical_order
 from defusion_cli.recognition import recognise
-from defusion_cli.restore.deconvolution import blur_between
+from defusion_cli.restore.psf import blur_between
 
 
 class Doubt(NamedTuple):

@@ -18,7 +18,7 @@ from defusion_cli.diffusion.pipeline import DefusionPipeline, make_thumbnail
 from defusion_cli.diffusion.refinement import UNCHANGED, Refinement
 from defusion_cli.grain import grain_of
 from defusion_cli.recognition import recognise
-from defusion_cli.restore.deconvolution import DeconvolvedPhoto, Inverse, find_inverse
+from defusion_cli.restore.deconvolution import DeconvolvedPhoto, UniformBlur, find_blur
 from defusion_cli.restore.instruction import UNKNOWN, Nature
 from defusion_cli.restore.memory import choose_batch, choose_tile
 from defusion_cli.restore.reduction import ReducedPhoto, enlarge
@@ -32,7 +32,7 @@ _FAINT, _CLEAR = np.float32(2 / 255), np.float32(8 / 255)
 """Sparse damage below the first is taken for none; from the second on it counts in full."""
 
 
-_AFTER_DECONVOLUTION = np.float32(0.4)
+_AFTER_DECONVOLUTION = np.float32(0.2)
 """Part of what the network says of a deconvolved photograph that is followed: it knows blurred ones and sharpens it as
 much again. (docs/decisions.md has what parts of it give.)"""
 
@@ -241,13 +241,13 @@ def _damage(
     What was handed out is not read again, so that it may be replaced.
     """
     seen = look.at(reduction)
-    undone = None
+    blur = None
     if nature.uniform_blur and shows(seen, nature.blurs):
-        undone = find_inverse(seen.photo, nature.uniform_blur)
-    if undone is None:
+        blur = find_blur(seen.photo, nature.uniform_blur)
+    if blur is None:
         bands = _damage_in_tiles(seen, tile, on_progress)
     else:
-        bands = _damage_after_deconvolution(seen, undone, tile, on_progress)
+        bands = _damage_after_deconvolution(seen, blur, tile, on_progress)
     if reduction > 1:
         bands = enlarge(look.photo, reduction, bands)
     if nature.sparse:
@@ -266,10 +266,10 @@ def shows(look: Estimator, kinds: Sequence[str]) -> bool:
 
 
 def _damage_after_deconvolution(
-    look: Estimator, undone: Inverse, tile: int | None, on_progress: Callable[[float], None] | None
+    look: Estimator, blur: UniformBlur, tile: int | None, on_progress: Callable[[float], None] | None
 ) -> Iterator[tuple[slice, Pixels]]:
-    """As `_damage_in_tiles`: what the filter takes away, and a part of what the network takes away after it."""
-    sharper = DeconvolvedPhoto(look.photo, undone)
+    """As `_damage_in_tiles`: what deconvolution takes away, and a part of what the network takes away after it."""
+    sharper = DeconvolvedPhoto(look.photo, blur)
     for rows, damage in _damage_in_tiles(look.of(sharper), tile, on_progress):
         for band in row_bands(rows.stop - rows.start, look.photo.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)

@@ -16,10 +16,10 @@ from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.diffusion.refinement import FAINT, UNCHANGED, Refinement
 from defusion_cli.errors import DataError
 from defusion_cli.plugins import Blur, installed_plugins
-from defusion_cli.restore.deconvolution import blur_between
 from defusion_cli.restore.instruction import Instructor
 from defusion_cli.restore.model import load_pipeline
 from defusion_cli.restore.pixels import restore_pixels
+from defusion_cli.restore.psf import blur_between
 
 PHOTO = (data.astronaut()[:96, 100:228] / np.float32(255)).astype(np.float32)
 
