@@ -12,8 +12,8 @@ and Fergus, NIPS 2009).
 Out of focus, K is the disk most like the K that is found (Hopkins, Proc. R. Soc. A 1955: the geometrical limit).
 
 K is not believed, and the network is left to do what it can, if it is as narrow as what is found in sharp photographs,
-if it reaches the edge of the window that it is looked for in, if it is no disk where one is asked for, or if it leaves,
-of a shaken picture, one that is no simpler than x or that does not explain x.
+if it reaches the edge of the window that it is looked for in, if it is no disk where one is asked for, or if it leaves
+a picture that is no simpler than x or that does not explain x.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ _RING, _LEAK = 2, 0.005
 """Of a K that fits its window less than this part lies in the outermost pixels."""
 _LIKELY, _UNLIKELY = 0.59, 0.7
 """Of `_doubt`: up to the first K is believed, from the second on it is not, and in between in part. Of 70 photographs
-three have more than the second (−1.0, 0.1 and 1.8 dB), and four of those between lose 0.3 to 0.9 dB, others gain 6. Of
-20 out of focus one has more (0.9 dB), and three lie between (3.7, 4.8 and −0.3 dB)."""
+three have more than the second (−1.0, 0.1 and 1.8 dB), and three of those between lose 0.3 to 0.9 dB, others gain 6. Of
+20 out of focus one has more (0.9 dB), and four lie between (4.8, 5.0, 3.7 and −0.3 dB)."""
 _FOLLOWED = 8000.0
 """λ without noise."""
 _EXPLAINED = (300.0, 1000.0, 3000.0)
 """λ with which a picture is explained in part, more, and nearly, for `_doubt`."""
 _ERRORS_COUNT = (-0.2, 0.3)
-"""Powers of the first and the last error beside the roughness in `_doubt`."""
+"""Powers of the first and the last error in `_doubt`."""
 _USUAL_GRADIENT = 0.015
 """What ‖∇L‖₁ is for a pixel: λ is this over the variance of noise."""
 _STIFFNESS = tuple(3 * 2.5**turn for turn in range(6))
@@ -72,6 +72,7 @@ _STIFFNESS = tuple(3 * 2.5**turn for turn in range(6))
 _CAUTION = 0.0025
 """ε of the Wiener filter that begins."""
 _LEAST_ERROR = 1e-6
+"""In `_doubt`, of full scale."""
 _CLIPPED = 0.97
 """What is brighter need not be explained."""
 _ROWS, _COLUMNS = 512, 768
@@ -152,20 +153,22 @@ def _doubt(grey: Plane, psf: Plane, space: str) -> float:
     2011). And x has what a wrong K would have wiped out, so that K ∗ L, with values that a picture can have, comes no
     nearer to it the more it should.
     """
-    x = from_light(grey[..., None], space)[..., 0]
+    x = _as_filed(grey, space)
     around = np.pad(grey, _MARGIN, mode="symmetric")[..., None]
     inner = (slice(len(psf), -len(psf)),) * 2
     believed = x[inner] < _CLIPPED
-    length, rough = _length(x), _roughness(x)
-    errors, roughness = [], []
-    for followed in _EXPLAINED:
-        light = np.clip(deconvolve(around, psf, followed)[..., 0], 0, 1)
-        roughness.append(_roughness(from_light(light[..., None], space)[..., 0]))
-        again = from_light(convolve(light, psf)[..., None], space)[..., 0]
-        square = np.square((again - x)[inner][believed]).mean() if believed.any() else 1.0
-        errors.append(max(math.sqrt(square), _LEAST_ERROR) / length)
-    first, last = _ERRORS_COUNT
-    return roughness[1] / rough * float(errors[0] ** first * errors[-1] ** last)
+    partly, more, nearly = (np.clip(deconvolve(around, psf, followed)[..., 0], 0, 1) for followed in _EXPLAINED)
+    doubt, length = _roughness(_as_filed(more, space)) / _roughness(x), _length(x)
+    for light, power in zip((partly, nearly), _ERRORS_COUNT, strict=True):
+        error = (_as_filed(convolve(light, psf), space) - x)[inner][believed]
+        size = math.sqrt(np.square(error).mean()) if error.size else 1.0
+        doubt *= (max(size, _LEAST_ERROR) / length) ** power
+    return doubt
+
+
+def _as_filed(grey: Plane, space: str) -> Plane:
+    """Values of the file, H×W in [0, 1]."""
+    return from_light(grey[..., None], space)[..., 0]
 
 
 class DeconvolvedPhoto:
