@@ -416,7 +416,7 @@ def _learns(name: str, learner: str) -> bool:
         return name.startswith("late_condition.")
     if learner == "sharpening":
         return name.startswith("sharpening.")
-    return learner == "all" or not name.startswith("coarse_branch.")
+    return learner == "all" or not name.startswith(("coarse_branch.", "sharpening."))
 
 
 def crop_losses(

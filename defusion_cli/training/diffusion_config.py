@@ -89,8 +89,9 @@ class DiffusionConfig:
         Weight of LPIPS (AlexNet) between restored and true crop at t < T, so that one step gives the least-squares
         estimate and further steps a natural look. Needs ``defusion[score]``.
     learns
-        ``all``: the whole network. ``trunk``: all but the coarse branch of our backbone, which learns only where it
-        learns alone and stays as good as it became there. ``late``: only what our backbone with the option `late` hears
+        ``all``: the whole network. ``trunk``: all but the coarse and the sharpening branch of our backbone, which learn
+        only where they learn alone and stay as good as they became there: with the rest, the sharpening branch came to
+        change haze as well, of which a clean photograph lost a decibel. ``late``: only what our backbone with the option `late` hears
         at t < T, on samples with t < T: a finished model (``--init-from``) learns how further steps are to look, and
         one step stays what it is, bit by bit.
         ``sharpening``: the sharpening branch alone, option `sharpen` of our backbone.
