@@ -159,6 +159,7 @@ class DiffusionTraining:
             run.natural_dir,
         )
         self.ids = list(run.ids)
+        self.sparse = {plugin_id for plugin_id in run.ids if run.plugins.get(plugin_id).sparse}
         self._calibrate(run.ids)
         self.forward: nn.Module = self.model
         self.in_coarse_stretch: bool | None = None
@@ -264,10 +265,12 @@ class DiffusionTraining:
 
     def _crop_loss(self, estimate: Tensor, y0: Tensor, sizes: Tensor, shown: Sequence[Sequence[str]]) -> Tensor:
         """Mean of `crop_losses`; what was wrong with each kind is remembered."""
-        untouched = self.config.untouched_weight
+        shown = [ids for ids in shown for _ in range(self.config.synthesis.crops_per_view)]
+        sparse = [bool(ids) and self.sparse.issuperset(ids) for ids in shown]
+        untouched = self.config.untouched_weight * torch.tensor(sparse, device=sizes.device)
         if self.config.loss != "balanced":
             return crop_losses(estimate, y0, sizes, self.config.loss, untouched=untouched).mean()
-        kinds = kinds_of([ids for ids in shown for _ in range(self.config.synthesis.crops_per_view)], sizes)
+        kinds = kinds_of(shown, sizes)
         self.balance.note(kinds, relative_errors(_square_errors(estimate.detach(), y0), sizes))
         usual = self.balance.usual_of(kinds).to(sizes.device)
         return crop_losses(estimate, y0, sizes, "balanced", usual, untouched).mean()
@@ -420,7 +423,7 @@ def _learns(name: str, learner: str) -> bool:
 
 
 def crop_losses(
-    estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: Tensor | None = None, untouched: float = 0.0
+    estimate: Tensor, y0: Tensor, sizes: Tensor, kind: str, usual: Tensor | None = None, untouched: Tensor | None = None
 ) -> Tensor:
     """The loss of each of N crops (see `DiffusionConfig.loss`).
 
@@ -435,7 +438,7 @@ def crop_losses(
     usual
         For ``balanced``: the usual of `relative_errors`, N.
     untouched
-        For ``balanced`` and ``relative``: see `DiffusionConfig.untouched_weight`.
+        For ``balanced`` and ``relative``: `DiffusionConfig.untouched_weight` of each crop, N; None is 0.
     """
     error = _square_errors(estimate, y0)
     if kind == "mse":
@@ -443,7 +446,7 @@ def crop_losses(
     if kind == "psnr":
         return (error + _ERROR_FLOOR).log()
     needless = view_losses(error, sizes)  # what is taken away where nothing must
-    if untouched:
+    if untouched is not None:
         error = error + untouched * _change_of_untouched(estimate, y0)
     relative = relative_errors(error, sizes)
     if usual is None:

@@ -91,9 +91,9 @@ class DiffusionConfig:
     learns
         ``all``: the whole network. ``trunk``: all but the coarse and the sharpening branch of our backbone, which learn
         only where they learn alone and stay as good as they became there: with the rest, the sharpening branch came to
-        change haze as well, of which a clean photograph lost a decibel. ``late``: only what our backbone with the option `late` hears
-        at t < T, on samples with t < T: a finished model (``--init-from``) learns how further steps are to look, and
-        one step stays what it is, bit by bit.
+        change haze as well, of which a clean photograph lost a decibel. ``late``: only what our backbone with the
+        option `late` hears at t < T, on samples with t < T: a finished model (``--init-from``) learns how further steps
+        are to look, and one step stays what it is, bit by bit.
         ``sharpening``: the sharpening branch alone, option `sharpen` of our backbone.
     loss
         ``balanced``: as ``relative``, over what is usual for the kind of damage, so that all are heard alike in dB
@@ -106,8 +106,9 @@ class DiffusionConfig:
         ``mse``: mean square error of y₀, the paper's.
     untouched_weight
         Of the mean absolute change of pixels that the damage left alone, for the losses ``balanced`` and ``relative``,
-        beside the mean square error. A square alone hardly hears that all of a picture is changed by one or two of
-        255 levels because there are drops on a part of it.
+        beside the mean square error, where only sparse damage is shown (`Degradation.sparse`). A square alone hardly
+        hears that all of a picture is changed by one or two of 255 levels because there are drops on a part of it.
+        Noise and JPEG leave pixels alone by accident: to leave these alone is to leave faint noise everywhere.
     damage_scale, refinement, faint_refinement
         See `DefusionPipeline`.
     ground_kind

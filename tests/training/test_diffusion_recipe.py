@@ -183,14 +183,14 @@ def test_the_coarse_branch_learns_alone_at_first(tmp_path, photos, tokenizer):
     assert "conv_out.weight" in changed[2]
 
 
-def test_the_trunk_learns_and_the_coarse_branch_stays_what_it_is(tmp_path, photos, tokenizer):
-    options = TINY.backbone_options | {"coarse": True}
+def test_the_trunk_learns_and_the_branches_stay_what_they_are(tmp_path, photos, tokenizer):
+    options = TINY.backbone_options | {"coarse": True, "sharpen": True}
     run = make_run(tmp_path, photos, tokenizer)
     config = replace(TINY, backbone_options=options, learns="trunk", coarse_steps=1, coarse_views=4, steps=5)
     alone, *together = three_steps(DiffusionTraining(config, run, ALONE), run)
     assert {name.split(".")[0] for name in alone} == {"coarse_branch"}
     assert all("conv_out.weight" in names for names in together)
-    assert "coarse_branch" not in {name.split(".")[0] for names in together for name in names}
+    assert not {"coarse_branch", "sharpening"} & {name.split(".")[0] for names in together for name in names}
 
 
 def test_the_sharpening_branch_learns_alone(tmp_path, photos, tokenizer):
@@ -442,10 +442,25 @@ def test_a_change_where_nothing_was_damaged_counts_for_more(kind):
     alone[:, :, 4:] += 0.02
     sizes, usual = torch.tensor([0.1, 0.0]), torch.tensor([0.1, 0.1])
     for weight in (0.0, 0.03):
-        above, below = (crop_losses(x, y0, sizes, kind, usual, untouched=weight) for x in (touched, alone))
+        untouched = torch.full((2,), weight)
+        above, below = (crop_losses(x, y0, sizes, kind, usual, untouched) for x in (touched, alone))
         ratio = (below / above).tolist()
         # (0.02² + weight · 0.02) / 0.02², but for the floor under errors; nothing new where all of it is needless.
         assert ratio == pytest.approx([1 if not weight else 2.0, 1.0], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("shown", "matters"), [(("rain",), True), (("rain", "noise"), False), (("noise",), False), ((), False)]
+)
+def test_what_was_left_alone_matters_where_only_sparse_damage_is_shown(tmp_path, photos, tokenizer, shown, matters):
+    """Noise too leaves a pixel alone now and then, but by accident."""
+    run = make_run(tmp_path, photos, tokenizer, ("rain", "noise"))
+    heard, deaf = (DiffusionTraining(replace(TINY, untouched_weight=w), run, ALONE) for w in (0.5, 0.0))
+    y0 = torch.zeros(2, 3, 8, 8)
+    y0[:, :, :4] = 0.2
+    change, sizes = y0 + 0.01, torch.tensor([0.14, 0.14])
+    with_weight, without = (float(t._crop_loss(change, y0, sizes, [shown])) for t in (heard, deaf))
+    assert (with_weight > 1.5 * without) == matters and (matters or with_weight == without)
 
 
 def test_a_run_goes_on_with_what_it_found_usual(tmp_path, photos, tokenizer):
