@@ -26,11 +26,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from defusion_cli.canvas import Photo, Pixels, Window
 from defusion_cli.plugins import Blur
 from defusion_cli.plugins.kernels import convolve, from_light, to_light
 from defusion_cli.restore.psf import (
+    CPU,
     NARROW_PX,
     ROUND,
     WIDEST_PX,
@@ -106,8 +108,8 @@ class UniformBlur(NamedTuple):
     belief: float = 1.0
 
 
-def find_blur(photo: Photo, blur: Blur) -> UniformBlur | None:
-    """What blurred a photograph; None if no blur is certain.
+def find_blur(photo: Photo, blur: Blur, device: torch.device = CPU) -> UniformBlur | None:
+    """What blurred a photograph; None if no blur is certain. The Fourier transforms are those of `device`.
 
     Light adds up, so a camera blurs in linear light, and many data sets do not. That one is right in which K is more of
     a disk, if it is to be one, or else is less to be doubted.
@@ -116,14 +118,14 @@ def find_blur(photo: Photo, blur: Blur) -> UniformBlur | None:
     best, least = None, math.inf
     for space in ("srgb", "linear"):
         grey = np.ascontiguousarray(to_light(region, space).mean(axis=2))
-        psf = _believable_psf(grey)
+        psf = _believable_psf(grey, device)
         if psf is None:
             continue
         if blur == Blur.DISK:
             psf, roundness = most_like_a_disk(psf)
             if roundness < ROUND:
                 continue
-        doubt = _doubt(grey, psf, space)
+        doubt = _doubt(grey, psf, space, device)
         unlikely = 1 - roundness if blur == Blur.DISK else doubt
         if unlikely < least:
             belief = min(1.0, (_UNLIKELY - doubt) / (_UNLIKELY - _LIKELY))
@@ -131,14 +133,14 @@ def find_blur(photo: Photo, blur: Blur) -> UniformBlur | None:
     return best if best and best.belief > 0 else None
 
 
-def _believable_psf(grey: Plane) -> Plane | None:
+def _believable_psf(grey: Plane, device: torch.device) -> Plane | None:
     """K, if there is one in a region."""
     deviation = max(float(grey.std()), _USUAL_DEVIATION / _MOST_CONTRAST)
     stretched = grey * np.float32(_USUAL_DEVIATION / deviation)
     for side, least in _WINDOWS:
         if min(grey.shape) < least:
             return None
-        psf = find_psf(stretched, side)
+        psf = find_psf(stretched, side, device)
         if spread(psf) < NARROW_PX:
             return None
         if 1 - psf[_RING:-_RING, _RING:-_RING].sum() < _LEAK:
@@ -146,7 +148,7 @@ def _believable_psf(grey: Plane) -> Plane | None:
     return None
 
 
-def _doubt(grey: Plane, psf: Plane, space: str) -> float:
+def _doubt(grey: Plane, psf: Plane, space: str, device: torch.device) -> float:
     """How little K is to be believed.
 
     The picture without a wrong K is no simpler: its gradient has no smaller ‖·‖₁/‖·‖₂ (Krishnan, Tay and Fergus, CVPR
@@ -157,7 +159,8 @@ def _doubt(grey: Plane, psf: Plane, space: str) -> float:
     around = np.pad(grey, _MARGIN, mode="symmetric")[..., None]
     inner = (slice(len(psf), -len(psf)),) * 2
     believed = x[inner] < _CLIPPED
-    partly, more, nearly = (np.clip(deconvolve(around, psf, followed)[..., 0], 0, 1) for followed in _EXPLAINED)
+    inversion = Inversion(around, psf, device)
+    partly, more, nearly = (np.clip(inversion.clear(followed)[..., 0], 0, 1) for followed in _EXPLAINED)
     doubt, length = _roughness(_as_filed(more, space)) / _roughness(x), _length(x)
     for light, power in zip((partly, nearly), _ERRORS_COUNT, strict=True):
         error = (_as_filed(convolve(light, psf), space) - x)[inner][believed]
@@ -175,11 +178,11 @@ class DeconvolvedPhoto:
     """A `Photo` without a blur that it has all over, computed where it is looked at; it is mirrored at its borders.
 
     It is cut into blocks at fixed places, which are remembered and pass gradually into each other, so that any part is
-    what the whole has there.
+    what the whole has there. The Fourier transforms are those of `device`.
     """
 
-    def __init__(self, photo: Photo, blur: UniformBlur) -> None:
-        self._photo, self._blur, self.size = photo, blur, photo.size
+    def __init__(self, photo: Photo, blur: UniformBlur, device: torch.device = CPU) -> None:
+        self._photo, self._blur, self._device, self.size = photo, blur, device, photo.size
         self._kept: Pixels = np.empty((0, photo.size[1], 3), np.float32)
         self._kept_stop = 0
         self._blocks: OrderedDict[tuple[int, int], NDArray[np.uint16]] = OrderedDict()
@@ -214,7 +217,7 @@ class DeconvolvedPhoto:
         block = self._blocks.get((top, left))
         if block is None:
             light = to_light(self._around(top, left), self._blur.space)
-            clear = deconvolve(light, self._blur.psf, _followed(self._blur.noise))
+            clear = deconvolve(light, self._blur.psf, _followed(self._blur.noise), self._device)
             clear += (1 - self._blur.belief) * (light[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] - clear)
             block = np.rint(from_light(clear, self._blur.space) * np.float32(65535)).astype(np.uint16)
             self._blocks[top, left] = block
@@ -261,41 +264,59 @@ def _shares(places: range, size: int, side: int) -> Iterator[tuple[int, slice, s
         yield start, here, slice(begin - first, end - first), weight.astype(np.float32)
 
 
-def deconvolve(picture: Pixels, psf: Plane, followed: float = _FOLLOWED) -> Pixels:
-    """L of a picture H×W×C, without its outermost 96 pixels, which fade to nothing: (H − 192)×(W − 192)×C.
+def deconvolve(picture: Pixels, psf: Plane, followed: float = _FOLLOWED, device: torch.device = CPU) -> Pixels:
+    """L of a picture, as `Inversion` finds it."""
+    return Inversion(picture, psf, device).clear(followed)
+
+
+class Inversion:
+    """A picture and the K that blurred it, transformed, on a device.
 
     Parameters
     ----------
     picture
-        x, in the values in which it was blurred, with values in [0, 1].
+        x, H×W×C, in the values in which it was blurred, with values in [0, 1].
     psf
         K, of odd size and unit sum.
-    followed
-        λ: the larger, the closer K ∗ L is to x.
     """
-    height, width = picture.shape[:2]
-    shape = fast_length(height), fast_length(width)
-    more = shape[0] - height, shape[1] - width
-    picture = np.pad(picture, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
-    planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
-    down, across = (fade(side, _FADED, _FADED + added) for side, added in zip(shape, more, strict=True))
-    window = torch.from_numpy(down[:, None] * across)
-    mean = planes.mean((1, 2), keepdim=True)
-    blur, squares = response(psf, shape), torch.from_numpy(gradient_squares(shape))
-    power = blur.abs().square()
-    seen = blur.conj() * torch.fft.rfft2((planes - mean) * window)
-    clear = torch.fft.irfft2(seen / (power + _CAUTION * (squares + 0.01)), s=shape)
-    for weight in _STIFFNESS:
-        right, below = clear.roll(-1, 2) - clear, clear.roll(-1, 1) - clear
-        strength = (right.square() + below.square()).mean(0, keepdim=True).mul_(2).sqrt_()
-        kept = (1 - 1 / (weight * strength.clamp_(min=1e-6))).clamp_(min=0)
-        right, below = right.mul_(kept), below.mul_(kept)
-        edges = right.roll(1, 2).sub_(right).add_(below.roll(1, 1)).sub_(below)
-        share = weight / followed
-        spectrum = torch.fft.rfft2(edges).mul_(share).add_(seen)
-        clear = torch.fft.irfft2(spectrum.div_(power + share * squares + 1e-6), s=shape)
-    inner = (clear + mean)[:, _MARGIN : height - _MARGIN, _MARGIN : width - _MARGIN]
-    return np.ascontiguousarray(inner.permute(1, 2, 0).numpy())
+
+    def __init__(self, picture: Pixels, psf: Plane, device: torch.device = CPU) -> None:
+        height, width = picture.shape[:2]
+        self._inner = slice(_MARGIN, height - _MARGIN), slice(_MARGIN, width - _MARGIN)
+        self._shape = shape = fast_length(height), fast_length(width)
+        more = shape[0] - height, shape[1] - width
+        picture = np.pad(picture, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
+        planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).to(device)
+        down, across = (fade(side, _FADED, _FADED + added) for side, added in zip(shape, more, strict=True))
+        window = torch.from_numpy(down[:, None] * across).to(device)
+        self._mean = planes.mean((1, 2), keepdim=True)
+        blur, self._squares = response(psf, shape, device), torch.from_numpy(gradient_squares(shape)).to(device)
+        self._power = blur.abs().square()
+        self._seen = blur.conj() * torch.fft.rfft2((planes - self._mean) * window)
+
+    def clear(self, followed: float) -> Pixels:
+        """L, (H − 192)×(W − 192)×C, without the outermost 96 pixels, which fade to nothing.
+
+        Parameters
+        ----------
+        followed
+            λ: the larger, the closer K ∗ L is to x.
+        """
+        return np.ascontiguousarray(self.planes(followed).permute(1, 2, 0).cpu().numpy())
+
+    def planes(self, followed: float) -> Tensor:
+        """The same as C planes, on the device."""
+        clear = torch.fft.irfft2(self._seen / (self._power + _CAUTION * (self._squares + 0.01)), s=self._shape)
+        for weight in _STIFFNESS:
+            right, below = clear.roll(-1, 2) - clear, clear.roll(-1, 1) - clear
+            strength = (right.square() + below.square()).mean(0, keepdim=True).mul_(2).sqrt_()
+            kept = (1 - 1 / (weight * strength.clamp_(min=1e-6))).clamp_(min=0)
+            right, below = right.mul_(kept), below.mul_(kept)
+            edges = right.roll(1, 2).sub_(right).add_(below.roll(1, 1)).sub_(below)
+            share = weight / followed
+            spectrum = torch.fft.rfft2(edges).mul_(share).add_(self._seen)
+            clear = torch.fft.irfft2(spectrum.div_(self._power + share * self._squares + 1e-6), s=self._shape)
+        return (clear + self._mean)[(slice(None), *self._inner)]
 
 
 def _followed(noise: float) -> float:

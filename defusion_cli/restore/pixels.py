@@ -243,7 +243,7 @@ def _damage(
     seen = look.at(reduction)
     blur = None
     if nature.uniform_blur and shows(seen, nature.blurs):
-        blur = find_blur(seen.photo, nature.uniform_blur)
+        blur = find_blur(seen.photo, nature.uniform_blur, seen.device)
     if blur is None:
         bands = _damage_in_tiles(seen, tile, on_progress)
     else:
@@ -269,7 +269,7 @@ def _damage_after_deconvolution(
     look: Estimator, blur: UniformBlur, tile: int | None, on_progress: Callable[[float], None] | None
 ) -> Iterator[tuple[slice, Pixels]]:
     """As `_damage_in_tiles`: what deconvolution takes away, and a part of what the network takes away after it."""
-    sharper = DeconvolvedPhoto(look.photo, blur)
+    sharper = DeconvolvedPhoto(look.photo, blur, look.device)
     for rows, damage in _damage_in_tiles(look.of(sharper), tile, on_progress):
         for band in row_bands(rows.stop - rows.start, look.photo.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)

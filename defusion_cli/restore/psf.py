@@ -24,6 +24,7 @@ from defusion_cli.canvas import Pixels
 from defusion_cli.plugins import Blur
 
 Plane = NDArray[np.float32]
+CPU = torch.device("cpu")
 
 WIDEST_PX = 41
 """Side of the largest K that is looked for."""
@@ -52,8 +53,11 @@ _RADII_PX = (1.5, 12.0, 0.125)
 """Of the disks that K is compared with: the first, an end and the step."""
 
 
-def find_psf(grey: Plane, side: int) -> Plane:
-    """The point spread function of a grey picture, `side`×`side` (odd), of unit sum, centred on its centroid."""
+def find_psf(grey: Plane, side: int, device: torch.device = CPU) -> Plane:
+    """The point spread function of a grey picture, `side`×`side` (odd), of unit sum, centred on its centroid.
+
+    The Fourier transforms are those of `device`.
+    """
     sides = [side]
     while sides[-1] > 3:
         sides.append(max(3, int(sides[-1] / math.sqrt(2)) | 1))
@@ -62,12 +66,12 @@ def find_psf(grey: Plane, side: int) -> Plane:
     psf[1, 1] = 1
     for size in reversed(sides):
         picture = periodic(_at_scale(grey, size / side), max(size, 8))
-        shown, shape = torch.fft.rfft2(torch.from_numpy(picture)), (picture.shape[0], picture.shape[1])
-        squares = torch.from_numpy(gradient_squares(shape))
+        shown, shape = spectrum_of(picture, device), (picture.shape[0], picture.shape[1])
+        squares = torch.from_numpy(gradient_squares(shape)).to(device)
         psf = np.maximum(cv2.resize(psf, (size, size), interpolation=cv2.INTER_CUBIC), 0)
         psf /= psf.sum()
         for _ in range(_TURNS):
-            edges = _few_edges(shown, response(psf, shape), squares, shape, few)
+            edges = few_edges(shown, response(psf, shape, device), squares, shape, few)
             psf = _centred(_psf_between(edges, shown, squares, shape, size))
             few = max(few / _FEWER, _FEW_AT_LEAST)
     return psf
@@ -84,8 +88,8 @@ def disk(radius: float) -> Plane:
 
 def blur_between(before: Pixels, after: Pixels) -> Blur | None:
     """How all of `before` is blurred in comparison with `after` (H×W×3), if that is all: what an example pair shows."""
-    planes = [torch.from_numpy(periodic(np.ascontiguousarray(p.mean(axis=2)), _MARGIN_PX)) for p in (after, before)]
-    sharp, blurred = (torch.fft.rfft2(plane) for plane in planes)
+    planes = [periodic(np.ascontiguousarray(p.mean(axis=2)), _MARGIN_PX) for p in (after, before)]
+    sharp, blurred = (spectrum_of(plane) for plane in planes)
     shape = (planes[0].shape[0], planes[0].shape[1])
     squares = torch.from_numpy(gradient_squares(shape))
     psf = _centred(_psf_between(sharp, blurred, squares, shape, WIDEST_PX))
@@ -124,7 +128,7 @@ def _at_scale(grey: Plane, factor: float) -> Plane:
     return np.asarray(cv2.resize(smooth, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _few_edges(shown: Tensor, response: Tensor, squares: Tensor, shape: tuple[int, int], few: float) -> Tensor:
+def few_edges(shown: Tensor, response: Tensor, squares: Tensor, shape: tuple[int, int], few: float) -> Tensor:
     """The spectrum of L, by half-quadratic splitting (Xu, Lu, Xu and Jia, "Image smoothing via L0", TOG 2011)."""
     blurred, power = response.conj() * shown, response.abs().square()
     spectrum, weight = shown, 2 * few
@@ -139,12 +143,17 @@ def _few_edges(shown: Tensor, response: Tensor, squares: Tensor, shape: tuple[in
     return spectrum
 
 
-def _psf_between(sharp: Tensor, blurred: Tensor, squares: Tensor, shape: tuple[int, int], side: int) -> Plane:
-    """K between two spectra, `side`×`side`, without what is weak or lies apart."""
+def least_squares_psf(sharp: Tensor, blurred: Tensor, squares: Tensor, shape: tuple[int, int], side: int) -> Tensor:
+    """K between two spectra as it is found, `side`×`side`."""
     stiff = _STIFF * shape[0] * shape[1]
     whole = torch.fft.irfft2(sharp.conj() * blurred * squares / (sharp.abs().square() * squares + stiff), s=shape)
     half = side // 2
-    psf = torch.roll(whole, (half, half), (0, 1))[:side, :side].numpy().copy()
+    return torch.roll(whole, (half, half), (0, 1))[:side, :side].clone()
+
+
+def _psf_between(sharp: Tensor, blurred: Tensor, squares: Tensor, shape: tuple[int, int], side: int) -> Plane:
+    """K between two spectra, `side`×`side`, without what is weak or lies apart."""
+    psf = least_squares_psf(sharp, blurred, squares, shape, side).cpu().numpy()
     psf[psf < max(_WEAK * psf.max(), 0)] = 0
     count, islands = cv2.connectedComponents((psf > 0).astype(np.uint8), connectivity=8)
     mass = np.bincount(islands.ravel(), psf.ravel(), count)
@@ -177,12 +186,17 @@ def spread(psf: Plane) -> float:
     return float(np.sqrt(psf.sum(1) @ (places - row) ** 2 + psf.sum(0) @ (places - column) ** 2))
 
 
-def response(psf: Plane, shape: tuple[int, int]) -> Tensor:
+def response(psf: Plane, shape: tuple[int, int], device: torch.device = CPU) -> Tensor:
     """Fourier transform of K with its middle at the origin."""
     half = len(psf) // 2
-    whole = torch.zeros(shape)
-    whole[: len(psf), : len(psf)] = torch.from_numpy(psf)
-    return torch.fft.rfft2(torch.roll(whole, (-half, -half), (0, 1)))
+    whole = np.zeros(shape, np.float32)
+    whole[: len(psf), : len(psf)] = psf
+    return spectrum_of(np.roll(whole, (-half, -half), (0, 1)), device)
+
+
+def spectrum_of(plane: Plane, device: torch.device = CPU) -> Tensor:
+    """Fourier transform of a real plane, H×(W/2 + 1)."""
+    return torch.fft.rfft2(torch.from_numpy(plane).to(device))
 
 
 @lru_cache(maxsize=16)

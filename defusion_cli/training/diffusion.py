@@ -159,7 +159,7 @@ class DiffusionTraining:
             run.natural_dir,
         )
         self.ids = list(run.ids)
-        self.sparse = {plugin_id for plugin_id in run.ids if run.plugins.get(plugin_id).sparse}
+        self.sparse = {plugin_id for plugin_id in run.ids if run.plugins[plugin_id].sparse}
         self._calibrate(run.ids)
         self.forward: nn.Module = self.model
         self.in_coarse_stretch: bool | None = None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from skimage import data
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from defusion_cli.canvas import ArrayPhoto, Canvas, Pixels, quantise
 from defusion_cli.diffusion import DefusionPipeline
@@ -13,10 +14,20 @@ from defusion_cli.images import to_uint8
 from defusion_cli.plugins import Blur, installed_plugins
 from defusion_cli.plugins.kernels import convolve, from_light, to_light
 from defusion_cli.restore import deconvolution
-from defusion_cli.restore.deconvolution import DeconvolvedPhoto, UniformBlur, deconvolve, find_blur
+from defusion_cli.restore.deconvolution import DeconvolvedPhoto, Inversion, UniformBlur, deconvolve, find_blur
 from defusion_cli.restore.instruction import Instructor, Nature
 from defusion_cli.restore.pixels import restore_canvas, restore_pixels
-from defusion_cli.restore.psf import blur_between, disk, find_psf
+from defusion_cli.restore.psf import (
+    blur_between,
+    disk,
+    few_edges,
+    find_psf,
+    gradient_squares,
+    least_squares_psf,
+    periodic,
+    response,
+    spectrum_of,
+)
 from defusion_cli.restore.scale import restore_parts
 from defusion_cli.training.validation import psnr
 from degradations.motion_blur import MotionBlurParams, trajectory_psf
@@ -74,6 +85,21 @@ def test_there_is_none_where_nothing_is_seen() -> None:
     noise = np.random.default_rng(0).normal(0.5, 0.05, (300, 300, 3)).clip(0, 1).astype(np.float32)
     for picture in (np.full((300, 300, 3), 0.5, np.float32), noise):
         assert find_blur(ArrayPhoto(picture), Blur.DISK) is None
+
+
+def test_transforms_stay_on_their_device(sharp: Pixels, path: np.ndarray) -> None:
+    """On a device that is only pretended, which nevertheless minds that all of a sum lies on it."""
+    gpu = torch.device("cuda", 0)
+    grey = np.ascontiguousarray(sharp.mean(axis=2))
+    with FakeTensorMode():
+        picture = periodic(grey, 27)
+        shape = (picture.shape[0], picture.shape[1])
+        shown, squares = spectrum_of(picture, gpu), torch.from_numpy(gradient_squares(shape)).to(gpu)
+        edges = few_edges(shown, response(path, shape, gpu), squares, shape, 1e-3)
+        psf = least_squares_psf(edges, shown, squares, shape, 27)
+        clear = Inversion(sharp, path, gpu).planes(1000.0)
+    assert psf.device == clear.device == gpu
+    assert psf.shape == (27, 27) and clear.shape == (3, 400 - 192, 420 - 192)
 
 
 def test_a_disk_is_round_and_as_wide_as_asked() -> None:
