@@ -160,6 +160,7 @@ class DiffusionTraining:
         )
         self.ids = list(run.ids)
         self.sparse = {plugin_id for plugin_id in run.ids if run.plugins[plugin_id].sparse}
+        self.blurring = {plugin_id for plugin_id in run.ids if run.plugins[plugin_id].uniform_blur}
         self._calibrate(run.ids)
         self.forward: nn.Module = self.model
         self.in_coarse_stretch: bool | None = None
@@ -320,13 +321,18 @@ class DiffusionTraining:
         return view_losses(_square_errors(estimate.float(), y0), 2 * batch.damage[views].to(device)).mean()
 
     def _sharpening_loss(self, batch: Batch, part: range) -> Tensor:
-        """Mean loss of the sharpening branch on the crops of some views."""
+        """Mean loss of the sharpening branch on the crops of some views; where no blur is shown it is to do nothing."""
         lq, y0, sizes = self._pictures(batch, part)
         grain = batch.grain[part.start : part.stop].to(self.rank.device)
         estimate = cast(Any, self.model).sharpening_estimate(lq, self._tokens(batch, part), grain)
+        # A sharper picture is nearer to what was behind haze or a drop, too, but to what is shown there it is no answer.
+        k, shown = self.config.synthesis.crops_per_view, [batch.shown[i] for i in part]
+        shows_blur = [bool(self.blurring.intersection(ids)) for ids in shown for _ in range(k)]
+        asked = (sizes > 0) & torch.tensor(shows_blur, device=sizes.device)
+        y0 = torch.where(asked[:, None, None, None], y0, 0)
         # In decibels: it can do little about most damage, and what it leaves of that is not to be heard.
         before, after = ((_square_errors(x, y0) + _ERROR_FLOOR).log() for x in (torch.zeros_like(y0), estimate))
-        return torch.where(sizes > 0, after - before, after - math.log(_ERROR_FLOOR)).mean()
+        return torch.where(asked, after - before, after - math.log(_ERROR_FLOOR)).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, list[Sequence[int]]]:
         """ε and t of the crops of some views, each view by its own generator.
