@@ -325,7 +325,7 @@ class DiffusionTraining:
         lq, y0, sizes = self._pictures(batch, part)
         grain = batch.grain[part.start : part.stop].to(self.rank.device)
         estimate = cast(Any, self.model).sharpening_estimate(lq, self._tokens(batch, part), grain)
-        # A sharper picture is nearer to what was behind haze or a drop, too, but to what is shown there it is no answer.
+        # A sharper picture is nearer to what was behind haze or a drop, too, but nobody asked for one there.
         k, shown = self.config.synthesis.crops_per_view, [batch.shown[i] for i in part]
         shows_blur = [bool(self.blurring.intersection(ids)) for ids in shown for _ in range(k)]
         asked = (sizes > 0) & torch.tensor(shows_blur, device=sizes.device)

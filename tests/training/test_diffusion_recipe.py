@@ -203,6 +203,26 @@ def test_the_sharpening_branch_learns_alone(tmp_path, photos, tokenizer):
         replace(TINY, learns="sharpening")
 
 
+@pytest.mark.parametrize("shown", [("motion-blur",), ("motion-blur", "noise"), ("noise",), ()])
+def test_sharpening_is_an_error_where_no_blur_is_shown(tmp_path, photos, tokenizer, shown):
+    """However near it comes to what must go."""
+    options = TINY.backbone_options | {"sharpen": True}
+    run = make_run(tmp_path, photos, tokenizer, ("motion-blur", "noise"))
+    training = DiffusionTraining(replace(TINY, backbone_options=options, learns="sharpening"), run, ALONE)
+    batch = next(batches_of(training, photos))
+    torch.nn.init.normal_(training.model.sharpening.lifter, std=1.6)
+    part = range(1)
+    with torch.no_grad():
+        crops = 2 * batch.lq[: TINY.synthesis.crops_per_view] - 1
+        made = training.model.sharpening_estimate(crops, training.bank.tokens([shown], [0]), batch.grain[:1])
+    assert made.any()
+    target = batch.lq.clone()
+    target[: len(made)] -= made / 2
+    exact = batch._replace(shown=(shown,), slots=(0,), target=target, damage=torch.ones_like(batch.damage))
+    loss = float(training._sharpening_loss(exact, part).detach())
+    assert (loss < 0) == ("motion-blur" in shown)
+
+
 def test_the_coarse_branch_learns_alone_at_last(tmp_path, photos, tokenizer):
     options = TINY.backbone_options | {"coarse": True}
     run = make_run(tmp_path, photos, tokenizer)
