@@ -228,7 +228,14 @@ def _run(
 ) -> list[Outcome]:
     from defusion_cli.restore.automatic import AutomaticRestorer
     from defusion_cli.restore.restorer import Restorer
-    from defusion_cli.restore.run import RECOGNISED, doubts_in_words, in_words, restore_files, scales_in_words
+    from defusion_cli.restore.run import (
+        RECOGNISED,
+        blurs_in_words,
+        doubts_in_words,
+        in_words,
+        restore_files,
+        scales_in_words,
+    )
 
     with console.progress("Restoring", len(jobs), "pictures") as bar:
 
@@ -242,7 +249,8 @@ def _run(
                 seen = in_words(outcome.facts) if RECOGNISED in outcome.facts else ""
                 scales = scales_in_words(outcome.facts)
                 worked = f"worked on at {scales}" if scales else ""
-                words = "; ".join(filter(None, (seen, worked, doubts_in_words(outcome.facts))))
+                doubts = doubts_in_words(outcome.facts), blurs_in_words(outcome.facts)
+                words = "; ".join(filter(None, (seen, worked, *doubts)))
                 if words:
                     bar.note(f"{outcome.job.name}: {words}")
             bar.advance()

@@ -105,7 +105,8 @@ def restore_pixels(
         return pixels.copy()
     restored: Pixels = np.empty(pixels.shape, np.float32)
     look = Estimator(pipeline, ArrayPhoto(pixels), tokens, steps, seed, nature.refinement)
-    for rows, damage in _damage(look, reduction, tile, on_progress, nature):
+    _, bands = _damage(look, reduction, tile, on_progress, nature)
+    for rows, damage in bands:
         restored[rows] = np.clip(pixels[rows] - damage, 0.0, 1.0)
     return restored
 
@@ -120,22 +121,25 @@ def restore_canvas(
     on_progress: Callable[[float], None] | None = None,
     reduction: int = 1,
     nature: Nature = UNKNOWN,
-) -> None:
+) -> UniformBlur | None:
     """As `restore_pixels`, in place, row by row, for pictures of any size and colour space.
 
-    What is wholly transparent keeps its colours.
+    What is wholly transparent keeps its colours. Returned is the blur that was undone, if one was to be looked for and
+    was found.
     """
     if not nature.share:
-        return
+        return None
     photo = AsSrgb(canvas)
     look = Estimator(pipeline, photo, tokens, steps, seed, nature.refinement)
-    for rows, damage in _damage(look, reduction, tile, on_progress, nature):
+    blur, bands = _damage(look, reduction, tile, on_progress, nature)
+    for rows, damage in bands:
         for band in row_bands(rows.stop - rows.start, canvas.size[1]):
             window = slice(rows.start + band.start, rows.start + band.stop), slice(None)
             pixels, alpha = canvas.pixels(window), canvas.alpha(window)
             part = damage[band] if alpha is None else damage[band] * (alpha > 0)[..., None]
             canvas.put(window, photo.space.subtract(pixels, part) if photo.space else pixels - part)
         canvas.relax()
+    return blur
 
 
 def fill_hidden(pixels: Pixels, alpha: NDArray[Any]) -> Pixels:
@@ -235,8 +239,8 @@ class Estimator:
 
 def _damage(
     look: Estimator, reduction: int, tile: int | None, on_progress: Callable[[float], None] | None, nature: Nature
-) -> Iterator[tuple[slice, Pixels]]:
-    """Finished rows from top to bottom, with their estimated damage h×W×3.
+) -> tuple[UniformBlur | None, Iterator[tuple[slice, Pixels]]]:
+    """The blur that is undone, and finished rows from top to bottom, with their estimated damage h×W×3.
 
     What was handed out is not read again, so that it may be replaced.
     """
@@ -254,7 +258,7 @@ def _damage(
         bands = ((rows, without_faint(damage)) for rows, damage in bands)
     if nature.share < 1:
         bands = ((rows, damage * np.float32(nature.share)) for rows, damage in bands)
-    return bands
+    return blur, bands
 
 
 def shows(look: Estimator, kinds: Sequence[str]) -> bool:

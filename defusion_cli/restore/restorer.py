@@ -10,7 +10,7 @@ from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.restore.instruction import Instruction
 from defusion_cli.restore.memory import choose_tile, smaller_tile
 from defusion_cli.restore.pixels import AsSrgb, restore_canvas
-from defusion_cli.restore.run import SCALES, SHARES, Remark
+from defusion_cli.restore.run import BLURS, SCALES, SHARES, Remark
 from defusion_cli.restore.scale import plan_passes
 from defusion_cli.restore.tiling import MIN_TILE_PX
 
@@ -52,24 +52,26 @@ class Restorer:
             keep_freed_memory()
 
     def __call__(self, canvas: Canvas) -> Remark:
-        """Restore the canvas; the remark holds the scales that were worked at, and how much was taken away."""
+        """Restore the canvas; the remark holds at which scales, and how much of what was doubted."""
         tile = self._choose_tile(canvas, 1)
         passes = plan_passes(self._pipeline, AsSrgb(canvas), self.instruction, self._reduction, tile)
         work = [1 / one.reduction**2 if one.nature.share else 0.0 for one in passes]
-        whole = sum(work) or 1.0
+        whole, believed = sum(work) or 1.0, []
         for number, (tokens, n, nature) in enumerate(passes):
             side = self._choose_tile(canvas, n)
             done, share = sum(work[:number]) / whole, work[number] / whole
             report = _within(self._on_progress, done, share)
-            restore_canvas(
+            blur = restore_canvas(
                 self._pipeline, canvas, tokens, self._steps, self._seed, side, report, reduction=n, nature=nature
             )
+            if nature.uniform_blur:
+                believed.append(round(blur.belief, 4) if blur else 0.0)
         if self._shrunk:
             self._say(f"The memory was short: tiles have {self._tile} px from here on.")
             self._shrunk = False
         doubted = {one.nature.doubt.kind: round(one.nature.share, 4) for one in passes if one.nature.doubt}
-        facts = {SCALES: [round(1 / one.reduction, 4) for one in passes]}
-        return Remark(facts | ({SHARES: doubted} if doubted else {}), untouched=not any(work))
+        facts = {SCALES: [round(1 / one.reduction, 4) for one in passes], SHARES: doubted, BLURS: believed}
+        return Remark({name: fact for name, fact in facts.items() if fact}, untouched=not any(work))
 
     def _choose_tile(self, canvas: Canvas, reduction: int) -> int:
         height, width = (-(-side // reduction) for side in canvas.size)

@@ -38,7 +38,10 @@ _HARDLY = 0.5
 SHARES = "shares"
 """Name of the fact that holds which part, 0 … 1, of the estimate was taken away of damage that may not be there."""
 
-NOTED = ("instruction", RECOGNISED, SCALES, SHARES)
+BLURS = "blurs"
+"""Name of the fact that holds which part, 0 … 1, of each blur is undone that was looked for; 0 if none was found."""
+
+NOTED = ("instruction", RECOGNISED, SCALES, SHARES, BLURS)
 """What a `Remark` may say that is wanted again when the picture is skipped in a later run."""
 
 
@@ -97,6 +100,14 @@ def doubts_in_words(facts: Mapping[str, Any]) -> str:
         if share < _HARDLY
     ]
     return f"{'; '.join(words)} (--insist takes it for certain)" if words else ""
+
+
+def blurs_in_words(facts: Mapping[str, Any]) -> str:
+    """Why a photograph is hardly sharper than it was; empty if it should be."""
+    least = min(facts.get(BLURS, ()), default=1.0)
+    if not least:
+        return "no blur was found that is the same all over, so it is sharpened a little at most"
+    return "" if least >= _HARDLY else f"the blur that was found is uncertain: {100 * least:.0f} % of it undone"
 
 
 def sureness(facts: Mapping[str, Any]) -> float:

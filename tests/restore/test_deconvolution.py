@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from skimage import data
 from torch._subclasses.fake_tensor import FakeTensorMode
+from typer.testing import CliRunner
 
+from defusion_cli.app import app
 from defusion_cli.canvas import ArrayPhoto, Canvas, Pixels, quantise
 from defusion_cli.diffusion import DefusionPipeline
-from defusion_cli.images import to_uint8
+from defusion_cli.images import to_uint8, write_image
 from defusion_cli.plugins import Blur, installed_plugins
 from defusion_cli.plugins.kernels import convolve, from_light, to_light
 from defusion_cli.restore import deconvolution
 from defusion_cli.restore.deconvolution import DeconvolvedPhoto, Inversion, UniformBlur, deconvolve, find_blur
 from defusion_cli.restore.instruction import Instructor, Nature
+from defusion_cli.restore.ledger import LEDGER_NAME
 from defusion_cli.restore.pixels import restore_canvas, restore_pixels
 from defusion_cli.restore.psf import (
     blur_between,
@@ -28,6 +34,7 @@ from defusion_cli.restore.psf import (
     response,
     spectrum_of,
 )
+from defusion_cli.restore.run import BLURS, blurs_in_words
 from defusion_cli.restore.scale import restore_parts
 from defusion_cli.training.validation import psnr
 from degradations.motion_blur import MotionBlurParams, trajectory_psf
@@ -227,3 +234,26 @@ def test_what_no_convolution_explains_is_no_blur(sharp: Pixels, shaken: Pixels) 
     hazy, snowy = (plugins[name].apply(sharp, plugins[name].sample(rng, 0.5), rng) for name in ("haze", "snow"))
     for picture in (noisy, hazy, snowy, 0.6 * sharp + np.float32(0.3)):
         assert blur_between(picture, sharp) is None
+
+
+def test_the_command_says_where_no_blur_was_found(tmp_path: Path, sharp: Pixels, shaken: Pixels) -> None:
+    """Else a photograph that comes back as soft as it was leaves its owner wondering."""
+    (tmp_path / "in").mkdir()
+    for name, picture in (("sharp", sharp), ("shaken", shaken)):
+        write_image(tmp_path / "in" / f"{name}.png", picture)
+    arguments = ["restore", str(tmp_path / "in"), str(tmp_path / "out"), "--degradation", "motion-blur"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert "sharp.png: no blur was found" in result.output and "shaken.png:" not in result.output
+    noted = {
+        one["name"]: one["blurs"] for one in map(json.loads, (tmp_path / "out" / LEDGER_NAME).read_text().splitlines())
+    }
+    assert noted["sharp.png"] == [0.0] and noted["shaken.png"][0] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("believed", "said"), [([], ""), ([1.0], ""), ([0.3], "uncertain: 30 %"), ([0.9, 0.0], "no blur was found")]
+)
+def test_what_is_said_of_blur(believed: list[float], said: str) -> None:
+    words = blurs_in_words({BLURS: believed} if believed else {})
+    assert said in words and bool(said) == bool(words)
