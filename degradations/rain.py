@@ -69,6 +69,7 @@ class Rain(Degradation[RainParams]):
     summary = "Rain streaks at several depths, with the mist of heavy rain."
     position = Position.PRECIPITATION
     sparse = True
+    faintest = (3.0, 12.0)  # fine bright lines look like streaks
     Params = RainParams
     uses_depth = True
 

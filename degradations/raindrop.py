@@ -85,6 +85,7 @@ class Raindrop(Degradation[RaindropParams]):
     summary = "drops of water on the lens, showing the scene upside down"
     position = Position.LENS
     sparse = True
+    faintest = (6.0, 20.0)  # bright and soft things look like drops, which are seldom faint
     odds_when_named = 300.0
     Params = RaindropParams
 

@@ -47,6 +47,8 @@ def check_degradation(plugin: Degradation[Any], seed: int = 0) -> None:
         "the id must be lower-case words and hyphens.",
     )
     _require(isinstance(plugin.position, Position), plugin, "position must be a Position.")
+    none, clear = plugin.faintest
+    _require(0 <= none < clear <= 255, plugin, "faintest must be two levels of 255 in rising order.")
     _require(bool(plugin.summary) and "\n" not in plugin.summary, plugin, "summary must be one line.")
     _require(dataclasses.is_dataclass(plugin.Params), plugin, "Params must be a frozen dataclass.")
     for field in dataclasses.fields(plugin.Params):

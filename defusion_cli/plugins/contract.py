@@ -97,8 +97,10 @@ class Degradation(ABC, Generic[P]):
     uses_depth: ClassVar[bool] = False
     """True if `apply` looks at ``scene.depth``; the host then supplies one, estimated when none is known."""
     sparse: ClassVar[bool] = False
-    """True if it leaves most pixels as they are, as rain does between streaks. `restore` then takes an estimate below
-    2/255 for none, so that these pixels keep their very values."""
+    """True if it leaves most pixels as they are, as rain does between streaks."""
+    faintest: ClassVar[tuple[float, float]] = (2.0, 8.0)
+    """Of sparse damage, in 1/255: an estimate below the first is taken for none by `restore`, so that pixels keep their
+    very values, and from the second on it counts in full."""
     odds_when_named: ClassVar[float | None] = None
     """For damage that photographs may seem to have by nature, as they may be dark or pale: by how much the odds that it
     is there rise when a user names it, from those that the model's recogniser gives. `restore` then takes away the

@@ -46,8 +46,8 @@ class Nature(NamedTuple):
     ----------
     fixed
         Its sizes are those of the pixels of the file, always.
-    sparse
-        It mostly leaves pixels as they are (`Degradation.sparse`).
+    faintest
+        Of damage that mostly leaves pixels as they are, `Degradation.faintest`; of other None.
     uniform_blur
         What it convolves the whole photograph with, if it does (`Degradation.uniform_blur`).
     blurs
@@ -61,7 +61,7 @@ class Nature(NamedTuple):
     """
 
     fixed: bool = False
-    sparse: bool = False
+    faintest: tuple[float, float] | None = None
     uniform_blur: Blur | None = None
     blurs: tuple[str, ...] = ()
     doubt: Doubt | None = None
@@ -151,7 +151,7 @@ class Instructor:
         plugins = [self._plugins[one] for one in ids]
         nature = Nature(
             fixed=any(plugin.position == Position.FILE for plugin in plugins),
-            sparse=all(plugin.sparse for plugin in plugins),
+            faintest=min(plugin.faintest for plugin in plugins) if all(plugin.sparse for plugin in plugins) else None,
         )
         if len(plugins) > 1:
             return nature

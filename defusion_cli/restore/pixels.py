@@ -28,10 +28,6 @@ _GLANCE_PX = 2048
 """The thumbnail of a picture is made from a copy that is about this long."""
 
 
-_FAINT, _CLEAR = np.float32(2 / 255), np.float32(8 / 255)
-"""Sparse damage below the first is taken for none; from the second on it counts in full."""
-
-
 _AFTER_DECONVOLUTION = np.float32(0.2)
 """Part of what the network says of a deconvolved photograph that is followed: it knows blurred ones and sharpens it as
 much again. (docs/decisions.md has what parts of it give.)"""
@@ -254,8 +250,9 @@ def _damage(
         bands = _damage_after_deconvolution(seen, blur, tile, on_progress)
     if reduction > 1:
         bands = enlarge(look.photo, reduction, bands)
-    if nature.sparse:
-        bands = ((rows, without_faint(damage)) for rows, damage in bands)
+    if nature.faintest:
+        faintest = nature.faintest
+        bands = ((rows, without_faint(damage, faintest)) for rows, damage in bands)
     if nature.share < 1:
         bands = ((rows, damage * np.float32(nature.share)) for rows, damage in bands)
     return blur, bands
@@ -283,15 +280,16 @@ def _damage_after_deconvolution(
         yield rows, damage
 
 
-def without_faint(damage: Pixels) -> Pixels:
+def without_faint(damage: Pixels, faintest: tuple[float, float]) -> Pixels:
     """Damage of sparse kinds, h×W×3, without what is too faint to tell from none.
 
-    Where there may be a faint streak or none, the least-squares estimate is a little of it, everywhere. From 2 to 8 of
-    255 it is let in by and by. (docs/decisions.md has what this gives.)
+    Where there may be a faint streak or none, the least-squares estimate is a little of it, everywhere. From the first
+    to the second of `Degradation.faintest` it is let in by and by. (docs/decisions.md has what this gives.)
     """
+    none, clear = (np.float32(level / 255) for level in faintest)
     strength = np.abs(damage).max(axis=2, keepdims=True)
-    clear: Pixels = damage * np.clip((strength - _FAINT) / (_CLEAR - _FAINT), 0, 1)
-    return clear
+    kept: Pixels = damage * np.clip((strength - none) / (clear - none), 0, 1)
+    return kept
 
 
 def _damage_in_tiles(

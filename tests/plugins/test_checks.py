@@ -61,6 +61,8 @@ def test_names_and_parameters_are_checked(tint_class):
         check_degradation(changed(tint_class, summary=""))
     with pytest.raises(PluginError, match="position"):
         check_degradation(changed(tint_class, position=3))
+    with pytest.raises(PluginError, match="faintest"):
+        check_degradation(changed(tint_class, faintest=(8.0, 8.0)))
 
     @dataclasses.dataclass(frozen=True)
     class Bare:

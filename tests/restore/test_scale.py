@@ -55,7 +55,7 @@ def test_what_came_last_goes_first_and_each_by_itself(pipeline: DefusionPipeline
     expected = [instructor.named([name]) for name in ("jpeg", "noise", "rain", "haze")]
     assert all(torch.equal(part.tokens, tokens) for part, tokens in zip(parts, expected, strict=True))
     assert [part.nature.fixed for part in parts] == [True, False, False, False]
-    assert [part.nature.sparse for part in parts] == [False, False, True, False]
+    assert [bool(part.nature.faintest) for part in parts] == [False, False, True, False]
 
 
 def test_a_scale_that_is_asked_for_is_taken(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:

@@ -41,7 +41,10 @@ def test_what_it_was_taught_together_goes_together(
     assert len(removed) == len(parts)
     for part, names in zip(removed, parts, strict=True):
         assert torch.equal(part.tokens, instructor.named(names))
-        assert part.nature.fixed == ("jpeg" in names) and part.nature.sparse == (set(names) <= {"rain", "snow"})
+        assert part.nature.fixed == ("jpeg" in names)
+        # Of several what is fainter counts; noise leaves no pixel as it is.
+        faintest = {("rain",): (3.0, 12.0), ("snow",): (2.0, 8.0), ("rain", "snow"): (2.0, 8.0)}
+        assert part.nature.faintest == faintest.get(tuple(sorted(names)))
 
 
 def test_it_is_kept_in_the_model_folder(instructor: Instructor, tmp_path: Path) -> None:
