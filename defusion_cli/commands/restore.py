@@ -228,14 +228,7 @@ def _run(
 ) -> list[Outcome]:
     from defusion_cli.restore.automatic import AutomaticRestorer
     from defusion_cli.restore.restorer import Restorer
-    from defusion_cli.restore.run import (
-        RECOGNISED,
-        blurs_in_words,
-        doubts_in_words,
-        in_words,
-        restore_files,
-        scales_in_words,
-    )
+    from defusion_cli.restore.run import remarks_in_words, restore_files
 
     with console.progress("Restoring", len(jobs), "pictures") as bar:
 
@@ -246,11 +239,7 @@ def _run(
             if outcome.problem:
                 bar.note(str(outcome.problem))
             elif outcome.state == "restored":
-                seen = in_words(outcome.facts) if RECOGNISED in outcome.facts else ""
-                scales = scales_in_words(outcome.facts)
-                worked = f"worked on at {scales}" if scales else ""
-                doubts = doubts_in_words(outcome.facts), blurs_in_words(outcome.facts)
-                words = "; ".join(filter(None, (seen, worked, *doubts)))
+                words = remarks_in_words(outcome.facts)
                 if words:
                     bar.note(f"{outcome.job.name}: {words}")
             bar.advance()

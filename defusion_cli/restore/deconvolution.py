@@ -290,7 +290,7 @@ class Inversion:
         down, across = (fade(side, _FADED, _FADED + added) for side, added in zip(shape, more, strict=True))
         window = torch.from_numpy(down[:, None] * across).to(device)
         self._mean = planes.mean((1, 2), keepdim=True)
-        blur, self._squares = response(psf, shape, device), torch.from_numpy(gradient_squares(shape)).to(device)
+        blur, self._squares = response(psf, shape, device), gradient_squares(shape, device)
         self._power = blur.abs().square()
         self._seen = blur.conj() * torch.fft.rfft2((planes - self._mean) * window)
 

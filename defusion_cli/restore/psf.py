@@ -67,7 +67,7 @@ def find_psf(grey: Plane, side: int, device: torch.device = CPU) -> Plane:
     for size in reversed(sides):
         picture = periodic(_at_scale(grey, size / side), max(size, 8))
         shown, shape = spectrum_of(picture, device), (picture.shape[0], picture.shape[1])
-        squares = torch.from_numpy(gradient_squares(shape)).to(device)
+        squares = gradient_squares(shape, device)
         psf = np.maximum(cv2.resize(psf, (size, size), interpolation=cv2.INTER_CUBIC), 0)
         psf /= psf.sum()
         for _ in range(_TURNS):
@@ -91,7 +91,7 @@ def blur_between(before: Pixels, after: Pixels) -> Blur | None:
     planes = [periodic(np.ascontiguousarray(p.mean(axis=2)), _MARGIN_PX) for p in (after, before)]
     sharp, blurred = (spectrum_of(plane) for plane in planes)
     shape = (planes[0].shape[0], planes[0].shape[1])
-    squares = torch.from_numpy(gradient_squares(shape))
+    squares = gradient_squares(shape)
     psf = _centred(_psf_between(sharp, blurred, squares, shape, WIDEST_PX))
     left = _energy((response(psf, shape) * sharp - blurred) * squares.sqrt())
     if left > _UNEXPLAINED * _energy((sharp - blurred) * squares.sqrt()) or spread(psf) < NARROW_PX / 2:
@@ -199,9 +199,13 @@ def spectrum_of(plane: Plane, device: torch.device = CPU) -> Tensor:
     return torch.fft.rfft2(torch.from_numpy(plane).to(device))
 
 
-@lru_cache(maxsize=16)
-def gradient_squares(shape: tuple[int, int]) -> Plane:
+def gradient_squares(shape: tuple[int, int], device: torch.device = CPU) -> Tensor:
     """|∂|², the power of the differences to the right and down, at each frequency."""
+    return torch.from_numpy(_gradient_squares(shape)).to(device)
+
+
+@lru_cache(maxsize=16)
+def _gradient_squares(shape: tuple[int, int]) -> Plane:
     down = 2 * np.pi * np.arange(shape[0]) / shape[0]
     right = 2 * np.pi * np.arange(shape[1] // 2 + 1) / shape[1]
     return (4 - 2 * np.cos(down)[:, None] - 2 * np.cos(right)).astype(np.float32)

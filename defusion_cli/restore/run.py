@@ -86,6 +86,18 @@ def in_words(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {100 * probabilities[name]:.0f} %" for name in shown)
 
 
+def remarks_in_words(facts: Mapping[str, Any]) -> str:
+    """All that there is to say of one picture, in one line; empty if it is nothing unusual."""
+    scales = scales_in_words(facts)
+    remarks = [
+        in_words(facts) if RECOGNISED in facts else "",
+        f"worked on at {scales}" if scales else "",
+        doubts_in_words(facts),
+        blurs_in_words(facts),
+    ]
+    return "; ".join(filter(None, remarks))
+
+
 def scales_in_words(facts: Mapping[str, Any]) -> str:
     """At which sizes damage was estimated, as in ``1/4 of its size``; empty if only at the full one."""
     fractions = ["full size" if scale == 1 else f"1/{round(1 / scale)} of its size" for scale in facts.get(SCALES, ())]

@@ -252,6 +252,10 @@ class DiffusionTraining:
         k = self.config.synthesis.crops_per_view
         return slice(part.start * k, part.stop * k)
 
+    def _to_crops(self, shown: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+        """What is shown with each crop, from what is shown with each view."""
+        return [ids for ids in shown for _ in range(self.config.synthesis.crops_per_view)]
+
     def _pictures(self, batch: Batch, part: range) -> tuple[Tensor, Tensor, Tensor]:
         """x_LQ and y₀ of the crops of some views, N×3×H×W, and the root mean square of y₀ in their views, N."""
         crops, device = self._crops_of(part), self.rank.device
@@ -266,7 +270,7 @@ class DiffusionTraining:
 
     def _crop_loss(self, estimate: Tensor, y0: Tensor, sizes: Tensor, shown: Sequence[Sequence[str]]) -> Tensor:
         """Mean of `crop_losses`; what was wrong with each kind is remembered."""
-        shown = [ids for ids in shown for _ in range(self.config.synthesis.crops_per_view)]
+        shown = self._to_crops(shown)
         sparse = [bool(ids) and self.sparse.issuperset(ids) for ids in shown]
         untouched = self.config.untouched_weight * torch.tensor(sparse, device=sizes.device)
         if self.config.loss != "balanced":
@@ -322,17 +326,15 @@ class DiffusionTraining:
 
     def _sharpening_loss(self, batch: Batch, part: range) -> Tensor:
         """Mean loss of the sharpening branch on the crops of some views; where no blur is shown it is to do nothing."""
-        lq, y0, sizes = self._pictures(batch, part)
+        lq, y0, _ = self._pictures(batch, part)
         grain = batch.grain[part.start : part.stop].to(self.rank.device)
         estimate = cast(Any, self.model).sharpening_estimate(lq, self._tokens(batch, part), grain)
         # A sharper picture is nearer to what was behind haze or a drop, too, but nobody asked for one there.
-        k, shown = self.config.synthesis.crops_per_view, [batch.shown[i] for i in part]
-        shows_blur = [bool(self.blurring.intersection(ids)) for ids in shown for _ in range(k)]
-        asked = (sizes > 0) & torch.tensor(shows_blur, device=sizes.device)
-        y0 = torch.where(asked[:, None, None, None], y0, 0)
+        asked = [bool(self.blurring.intersection(ids)) for ids in self._to_crops([batch.shown[i] for i in part])]
+        y0 = y0 * torch.tensor(asked, device=y0.device)[:, None, None, None]
         # In decibels: it can do little about most damage, and what it leaves of that is not to be heard.
         before, after = ((_square_errors(x, y0) + _ERROR_FLOOR).log() for x in (torch.zeros_like(y0), estimate))
-        return torch.where(asked, after - before, after - math.log(_ERROR_FLOOR)).mean()
+        return (after - before).mean()
 
     def _draw_noise(self, numbers: Sequence[int], shape: torch.Size) -> tuple[Tensor, list[Sequence[int]]]:
         """ε and t of the crops of some views, each view by its own generator.

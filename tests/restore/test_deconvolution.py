@@ -101,7 +101,7 @@ def test_transforms_stay_on_their_device(sharp: Pixels, path: np.ndarray) -> Non
     with FakeTensorMode():
         picture = periodic(grey, 27)
         shape = (picture.shape[0], picture.shape[1])
-        shown, squares = spectrum_of(picture, gpu), torch.from_numpy(gradient_squares(shape)).to(gpu)
+        shown, squares = spectrum_of(picture, gpu), gradient_squares(shape, gpu)
         edges = few_edges(shown, response(path, shape, gpu), squares, shape, 1e-3)
         psf = least_squares_psf(edges, shown, squares, shape, 27)
         clear = Inversion(sharp, path, gpu).planes(1000.0)
