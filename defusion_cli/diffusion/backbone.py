@@ -12,7 +12,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from defusion_cli.diffusion.unet import DegradationUNet, ResidualBlock
+from defusion_cli.diffusion.blocks import ResidualBlock
+from defusion_cli.diffusion.unet import DegradationUNet
 from defusion_cli.errors import DataError, UsageError
 
 IN_CHANNELS, OUT_CHANNELS = 6, 3

@@ -9,9 +9,7 @@ again by cross-attention at the coarsest level.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,368 +18,20 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
+from defusion_cli.diffusion.blocks import Condition, ResidualBlock, down_and_up, make_stack
+from defusion_cli.diffusion.coarse import CoarseBranch, whole_box
+from defusion_cli.diffusion.conditions import (
+    GrainEncoder,
+    InstructionSummary,
+    LateCondition,
+    ThumbnailEncoder,
+    TokenAttention,
+    sinusoid,
+)
 from defusion_cli.diffusion.refinement import UNCHANGED
-from defusion_cli.diffusion.schedule import LAST_TIMESTEP
 from defusion_cli.diffusion.sharpening import SharpeningBranch
-from defusion_cli.grain import FINE_FEATURES, extended, read_grain
+from defusion_cli.grain import extended, read_grain
 from defusion_cli.thumbnail import look_at_cells
-
-_THUMBNAIL_WIDTHS = (24, 48, 96)
-_COARSE_WIDTHS, _COARSE_STRIDE, _COARSE_HIDDEN = (48, 96, 96), 4, 128
-
-
-class Condition(NamedTuple):
-    """The FiLM condition of N samples: D×E, and how many samples, one after the other, each of the D is for.
-
-    Crops of one view and tiles of one photograph have one, so that what follows from it is made once for them.
-    """
-
-    values: Tensor
-    runs: list[int]
-
-    def of_each(self, told: Tensor) -> Tensor:
-        """What was made for each of the D conditions, D×…, for each of the N samples."""
-        if len(self.runs) == sum(self.runs):
-            return told
-        return told.repeat_interleave(torch.tensor(self.runs, device=told.device), dim=0)
-
-
-class ConditionedConv(nn.Conv2d):
-    """A 3×3 convolution whose kernel depends on the condition c (D×E): W + Σ_m g_m(c)·W_m / √M, with g linear.
-
-    As many multiplications a pixel as with one kernel (Yang et al., "CondConv: Conditionally parameterized convolutions
-    for efficient inference", NeurIPS 2019). One kernel for ten kinds of damage is a compromise: 700 steps of noise
-    alone, all of the network learning, gained 0.43 dB on noise that thousands of steps of everything had not found.
-    The W_m start at zero: a finished network can be given them and goes on from what it is.
-    """
-
-    def __init__(self, channels: int, condition: int, experts: int) -> None:
-        super().__init__(channels, channels, 3, padding=1)
-        self.gate = nn.Linear(condition, experts)
-        self.experts = nn.ParameterList(torch.zeros(self.weight.shape) for _ in range(experts))
-        # A condition is about one long, and those of different damage are as far apart.
-        nn.init.normal_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
-
-    def kernels(self, condition: Tensor) -> Tensor:
-        """The kernels for D conditions, D×O×I×3×3.
-
-        W counts as one more expert, whose share is 1: all in one product, and each as channels_last wants it. With W
-        added afterwards it takes two to three times as long.
-        """
-        gated = self.gate(condition) * len(self.experts) ** -0.5
-        shares = torch.cat([torch.ones_like(gated[:, :1]), gated], dim=1)
-        known = [kernel.movedim(1, -1) for kernel in (self.weight, *self.experts)]
-        flat = shares @ torch.stack([kernel.flatten() for kernel in known])
-        kernels: Tensor = flat.unflatten(1, known[0].shape).movedim(-1, 2)
-        return kernels
-
-
-class ResidualBlock(nn.Module):
-    """x + conv(silu(FiLM(conv(x), c))): N×C×H×W with the `Condition` c."""
-
-    def __init__(self, channels: int, condition: int, experts: int = 0) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = (
-            ConditionedConv(channels, condition, experts) if experts else nn.Conv2d(channels, channels, 3, padding=1)
-            for _ in range(2)
-        )
-        self.film = nn.Linear(condition, 2 * channels)
-        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
-        nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="relu")
-        # Small residual branches: without normalisation a deep sum of full-sized ones does not start to learn.
-        self.conv2.weight.data.mul_(0.2)
-        for parameter in (self.conv1.bias, self.conv2.bias, self.film.weight, self.film.bias):
-            nn.init.zeros_(parameter)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor, condition: Condition) -> Tensor:
-        scale, shift = condition.of_each(self.film(condition.values))[:, :, None, None].chunk(2, dim=1)
-        features: Tensor = self.conv2(_silu(torch.addcmul(shift, self.conv1(x), 1 + scale)))
-        return features.add_(x)
-
-
-class ConditionedBlock(ResidualBlock):
-    """A `ResidualBlock` whose convolutions have kernels of their own for each condition (`ConditionedConv`).
-
-    Samples that share a condition go through it by themselves, and FiLM becomes a part of their kernel. With modulated
-    features, sums over all pixels for the gradient of that, and samples joined after each convolution, these blocks
-    took 6 to 20 % longer in training.
-    """
-
-    def kernels(self, condition: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each of D conditions, D×E: kernel and bias of the first convolution, kernel of the second."""
-        conv1, conv2 = cast(ConditionedConv, self.conv1), cast(ConditionedConv, self.conv2)
-        scale, shift = self.film(condition).chunk(2, dim=1)
-        biases = torch.addcmul(shift, cast(Tensor, conv1.bias), 1 + scale)
-        kernels = conv1.kernels(condition)
-        each = (kernels * (1 + scale.to(kernels.dtype))[:, :, None, None, None], biases, conv2.kernels(condition))
-        return list(zip(*(made.unbind() for made in each), strict=True))
-
-    def convolved(self, x: Tensor, kernel1: Tensor, bias1: Tensor, kernel2: Tensor) -> Tensor:
-        """The block on samples that share a condition."""
-        features = F.conv2d(x, kernel1, bias1, padding=1)
-        return F.conv2d(_silu(features), kernel2, self.conv2.bias, padding=1).add_(x)
-
-    def forward(self, x: Tensor, condition: Condition) -> Tensor:
-        return _run_by_condition([self], x, condition)
-
-
-def _silu(features: Tensor) -> Tensor:
-    """In place where autograd allows it: on a CPU fresh memory for each result costs 3 % at 512 px, 9 % at 1024 px."""
-    return F.silu(features, inplace=not torch.is_grad_enabled())
-
-
-def _run_by_condition(blocks: Sequence[ConditionedBlock], x: Tensor, condition: Condition) -> Tensor:
-    """Blocks one after the other, on the samples of each condition by themselves."""
-    kernels = [block.kernels(condition.values) for block in blocks]
-    parts = list(x.split(condition.runs))  # `split`, for the gradient of a slice is as large as all of x
-    for n, part in enumerate(parts):
-        for block, made in zip(blocks, kernels, strict=True):
-            part = block.convolved(part, *made[n])
-        parts[n] = part
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-class _Stack(nn.ModuleList):
-    """Residual blocks one after the other, under the same condition."""
-
-    def forward(self, x: Tensor, condition: Condition) -> Tensor:
-        for block in self:
-            x = block(x, condition)
-        return x
-
-
-class _ConditionedStack(_Stack):
-    """The same of `ConditionedBlock`: samples that share a condition go through all of them by themselves."""
-
-    def forward(self, x: Tensor, condition: Condition) -> Tensor:
-        return _run_by_condition([cast(ConditionedBlock, block) for block in self], x, condition)
-
-
-class TokenAttention(nn.Module):
-    """Cross-attention from positions to the tokens, residual, starting at zero.
-
-    Positions do not attend to one another: it gave nothing (haze 8.66 dB with, 8.67 without, noise 9.14 and 9.15 on
-    four Kodak photographs), and a tile was restored otherwise than the same place in the whole.
-    """
-
-    def __init__(self, channels: int, token_dim: int, heads: int) -> None:
-        super().__init__()
-        if heads < 1 or channels % heads:
-            raise ValueError(f"{channels} channels cannot be shared by {heads} attention heads")
-        self.heads = heads
-        self.norm_cross = nn.LayerNorm(channels)
-        self.cross_q = nn.Linear(channels, channels)
-        self.cross_kv = nn.Linear(token_dim, 2 * channels)
-        self.cross_out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.cross_out.weight)
-        nn.init.zeros_(self.cross_out.bias)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
-        if torch.is_grad_enabled():  # written out: the fused backward takes 32 ms a step where this takes 9
-            return ((q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """N×C×H×W; with V×K×D tokens, each for N/V samples one after the other."""
-        n, c, h, w = x.shape
-        flat = x.flatten(2).transpose(1, 2).reshape(len(tokens), -1, c)  # V×(N/V·H·W)×C
-        k, v = self.cross_kv(tokens).chunk(2, dim=2)
-        flat = flat + self.cross_out(self._attend(self.cross_q(self.norm_cross(flat)), k, v))
-        return flat.reshape(n, -1, c).transpose(1, 2).reshape(n, c, h, w)
-
-
-class ThumbnailEncoder(nn.Module):
-    """What the whole photograph looks like, averaged over cells: N×3×64×64 to 64 feature tokens, N×64×C."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        widths = (3, *_THUMBNAIL_WIDTHS)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.out = nn.Linear(widths[-1], channels)
-        for conv in self.convs:
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # type: ignore[arg-type]
-
-    def forward(self, thumbnail: Tensor) -> Tensor:
-        for conv in self.convs:
-            thumbnail = F.silu(conv(thumbnail))
-        return self.out(thumbnail.flatten(2).transpose(1, 2))
-
-
-class GrainEncoder(nn.Module):
-    """What `defusion_cli.grain` says of the noise of the whole photograph, N×F to N×E features; zero at first."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.look = nn.Linear(FINE_FEATURES, features)
-        self.out = nn.Linear(features, features, bias=False)
-        nn.init.kaiming_normal_(self.look.weight, nonlinearity="linear")
-        nn.init.zeros_(self.look.bias)
-        nn.init.zeros_(self.out.weight)
-
-    def forward(self, grain: Tensor) -> Tensor:
-        return self.out(F.silu(self.look(grain[:, :FINE_FEATURES].to(self.look.weight.dtype))))
-
-
-class LateCondition(nn.Module):
-    """What is added to the FiLM condition at t < T, N×E to N×E; zero at first.
-
-    The one step that most people take is at t = T, where nothing of this is heard: it can be taught what pleases the
-    eye without touching the least-squares estimate.
-    """
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.look = nn.Linear(features, features)
-        self.out = nn.Linear(features, features)
-        nn.init.kaiming_normal_(self.look.weight, nonlinearity="linear")
-        for parameter in (self.look.bias, self.out.weight, self.out.bias):
-            nn.init.zeros_(parameter)
-
-    def forward(self, condition: Tensor, timestep: Tensor) -> Tensor:
-        later = (timestep < LAST_TIMESTEP).to(condition.dtype)[:, None]
-        return later * self.out(F.silu(self.look(F.silu(condition))))
-
-
-class InstructionSummary(nn.Module):
-    """What the tokens say as a whole: N×K×D tokens to N×E features.
-
-    A linear map of mean and deviation of the tokens, which is what a linear probe tells the degradations apart by.
-    Both are standardised over instructions first (see `calibrate`): all instructions have most of it in common.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, token_dim: int, features: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(2 * token_dim))
-        self.register_buffer("deviation", torch.ones(2 * token_dim))
-        self.out = nn.Linear(2 * token_dim, features)
-
-    @torch.no_grad()
-    def calibrate(self, tokens: Tensor) -> None:
-        """Take the standardisation from the tokens of many instructions, N×K×D."""
-        statistics = self._statistics(tokens)
-        self.mean.copy_(statistics.mean(0))
-        if len(tokens) < 2:  # nothing to tell apart
-            return
-        deviation = statistics.std(0)
-        self.deviation.copy_(deviation + 0.1 * deviation.mean() + 1e-6)
-
-    def _statistics(self, tokens: Tensor) -> Tensor:
-        mean = tokens.mean(1, keepdim=True)
-        variance = (tokens - mean).square().sum(1) / (tokens.shape[1] - 1)  # a third of the time of `std`
-        return torch.cat([mean[:, 0], variance.sqrt()], dim=1)
-
-    def standardised(self, tokens: Tensor) -> Tensor:
-        """Mean and deviation of the tokens, N×2·D, as they differ from those of other instructions."""
-        return (self._statistics(tokens) - self.mean) / self.deviation
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.out(self.standardised(tokens))
-
-
-class CoarseCondition(nn.Module):
-    """The FiLM condition of the coarse branch, N×E: what was asked for, and what the whole photograph is like.
-
-    Its own, small as it is: it once had that of the U-Net, without a gradient, and lost 1 dB of haze and snow over
-    3,600 steps in which the U-Net changed it.
-    """
-
-    def __init__(self, token_dim: int, channels: int, features: int, hidden: int = _COARSE_HIDDEN) -> None:
-        super().__init__()
-        self.look = nn.Linear(2 * token_dim + 6 * channels + FINE_FEATURES, hidden)
-        self.out = nn.Linear(hidden, features)
-        for layer in (self.look, self.out):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, asked: Tensor, cells: Tensor, grain: Tensor) -> Tensor:
-        """From `InstructionSummary.standardised`, `look_at_cells` and `read_grain`."""
-        fine = grain[:, :FINE_FEATURES].to(cells.dtype)
-        seen = torch.cat([cells.mean((2, 3)), cells.std((2, 3)), fine], dim=1)
-        return self.out(F.silu(self.look(torch.cat([asked, seen], dim=1))))
-
-
-class CoarseBranch(nn.Module):
-    """What the whole photograph says about every part of it: a smooth affine map of colours.
-
-    Haze, darkness, sea water and a veil of snow are affine in the photograph's colours, y₀ = M(p)·x_LQ(p) + b(p),
-    with M and b that vary slowly over the picture p but depend on all of it, and a tile does not see all of it. A
-    small U-Net looks at the thumbnail and puts M and b on a grid of 16×16 points (as HDRNet does, Gharbi et al.,
-    SIGGRAPH 2017); between them they are interpolated. It is shown the mean, the darkest and the brightest of every
-    cell: what veils a picture lifts its darkest spots (He et al., "Single image haze removal using dark channel
-    prior", CVPR 2009), of which the mean says nothing.
-    """
-
-    def __init__(self, channels: int, condition: int, token_dim: int, widths: tuple[int, ...] = _COARSE_WIDTHS) -> None:
-        super().__init__()
-        self.channels = channels
-        self.condition = CoarseCondition(token_dim, channels, condition)
-        self.conv_in = nn.Conv2d(3 * channels, widths[0], _COARSE_STRIDE, stride=_COARSE_STRIDE)
-        self.down = nn.ModuleList(ResidualBlock(w, condition) for w in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.middle = ResidualBlock(widths[-1], condition)
-        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.up = nn.ModuleList(ResidualBlock(w, condition) for w in widths[:-1])
-        self.conv_out = nn.Conv2d(widths[0], channels * (channels + 1), 3, padding=1)
-        for layer in (self.conv_in, *self.shrink, *self.grow):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
-
-    def forward(self, cells: Tensor, asked: Tensor, grain: Tensor) -> Tensor:
-        """The grid of maps, N×C(C+1)×16×16: M row by row, then b.
-
-        Parameters
-        ----------
-        cells
-            Mean, darkest and brightest value of each channel in each cell of the whole photographs, N×3C×64×64.
-        asked
-            What the instructions say, `InstructionSummary.standardised`, N×2·D.
-        grain
-            `read_grain` of the whole photographs, N×F.
-        """
-        condition = Condition(self.condition(asked, cells, grain), [1] * len(cells))
-        features = _down_and_up(self, self.conv_in(cells), condition, lambda x: self.middle(x, condition))
-        grid: Tensor = self.conv_out(features)
-        return grid
-
-    def apply_maps(self, grid: Tensor, x: Tensor, box: Tensor) -> Tensor:
-        """The coarse estimate of y₀, N×C×H×W.
-
-        Parameters
-        ----------
-        grid
-            What `forward` returns.
-        x
-            x_LQ of a part of each photograph, N×C×H×W.
-        box
-            Where the parts lie: left, top, right, bottom, N×4, in fractions of the photograph's sides.
-        """
-        rows = _tents(box[:, 1], box[:, 3], x.shape[2], grid.shape[2])
-        columns = _tents(box[:, 0], box[:, 2], x.shape[3], grid.shape[3])
-        # Bilinear interpolation is separable: two small matrix products for each map.
-        maps = rows[:, None].to(grid.dtype) @ grid @ columns[:, None].to(grid.dtype).mT
-        matrix, offset = maps.split([self.channels**2, self.channels], dim=1)
-        return (matrix.unflatten(1, (self.channels, self.channels)) * x[:, None]).sum(2) + offset
-
-    def on_cells(self, grid: Tensor, cells: Tensor) -> Tensor:
-        """The coarse estimate of y₀ of whole photographs, averaged over cells: N×C×64×64."""
-        mean = cells[:, : self.channels]
-        return self.apply_maps(grid, mean, _whole(mean))
-
-
-def _tents(start: Tensor, end: Tensor, pixels: int, points: int) -> Tensor:
-    """Weights of linear interpolation, N×pixels×points, for pixels spread over start … end of a unit axis."""
-    places = (torch.arange(pixels, device=start.device, dtype=torch.float32) + 0.5) / pixels
-    at = (start[:, None] + (end - start)[:, None] * places) * points - 0.5
-    knots = torch.arange(points, device=start.device, dtype=torch.float32)
-    return (1 - (at.clamp(0, points - 1)[:, :, None] - knots).abs()).clamp(min=0)
 
 
 class DegradationUNet(ModelMixin, ConfigMixin):
@@ -455,12 +105,12 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         self.grain_encoder = GrainEncoder(e) if grain else None
         self.late_condition = LateCondition(e) if late else None
         self.conv_in = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(_blocks(w, e, n, m) for w, n, m in levels)
+        self.down = nn.ModuleList(make_stack(w, e, n, m) for w, n, m in levels)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.attention = TokenAttention(widths[-1], cross_attention_dim, heads)
         self.middle = ResidualBlock(widths[-1], e)
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.up = nn.ModuleList(_blocks(w, e, n, m) for w, n, m in levels[:-1])
+        self.up = nn.ModuleList(make_stack(w, e, n, m) for w, n, m in levels[:-1])
         self.coarse_branch = CoarseBranch(out_channels, e, cross_attention_dim) if coarse else None
         self.sharpening = SharpeningBranch(cross_attention_dim) if sharpen else None
         told = coarse or sharpen
@@ -510,7 +160,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         views = [start // each for start in starts]
         timestep = torch.tensor([steps[n] for n in starts], device=asked.device)
         summary = torch.cat([self.shown_norm(self.instruction.out(asked)), self.seen_norm(seen.mean(1))], dim=1)[views]
-        known = self.condition[0](torch.cat([self.time(_sinusoid(timestep, 64).to(summary.dtype)), summary], dim=1))
+        known = self.condition[0](torch.cat([self.time(sinusoid(timestep, 64).to(summary.dtype)), summary], dim=1))
         if self.grain_encoder is not None:
             known = known + self.grain_encoder(grain)[views]
         condition = self.condition[1:](known)
@@ -566,7 +216,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
             if self.training:
                 extra = (self.coarse_branch.on_cells(grid, cells),)
             grid = grid.detach().repeat_interleave(len(lq) // len(grid), dim=0)
-            first = self.coarse_branch.apply_maps(grid, lq, _whole(lq) if box is None else box)
+            first = self.coarse_branch.apply_maps(grid, lq, whole_box(lq) if box is None else box)
         if self.sharpening is not None:
             first = first + self.sharpening(lq, asked, grain)
         return first, extra
@@ -594,7 +244,7 @@ class DegradationUNet(ModelMixin, ConfigMixin):
         x = self.conv_in(F.pixel_unshuffle(_pad_to_multiple(sample, multiple), 2))
         if told is not None:
             x = x + told
-        x = _down_and_up(self, x, condition, lambda x: self.middle(self.attention(x, tokens), condition))
+        x = down_and_up(self, x, condition, lambda x: self.middle(self.attention(x, tokens), condition))
         return self._output(x, condition)[:, :, :height, :width]
 
     def forward(
@@ -664,39 +314,6 @@ class DegradationUNet(ModelMixin, ConfigMixin):
 def _for_each(views: int, given: Tensor) -> Tensor:
     """What is given for one photograph or for each."""
     return given if len(given) == views else given.expand(views, *given.shape[1:])
-
-
-def _whole(x: Tensor) -> Tensor:
-    """The box of a whole photograph, for each of N."""
-    return torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=x.device).expand(len(x), -1)
-
-
-def _blocks(channels: int, condition: int, count: int, experts: int) -> _Stack:
-    if experts:
-        return _ConditionedStack(ConditionedBlock(channels, condition, experts) for _ in range(count))
-    return _Stack(ResidualBlock(channels, condition) for _ in range(count))
-
-
-def _down_and_up(net: Any, x: Tensor, condition: Condition, turn: Callable[[Tensor], Tensor]) -> Tensor:
-    """Through the ``down``, ``shrink``, ``grow`` and ``up`` of a U-shaped net, with `turn` at the bottom."""
-    skips = []
-    for level, blocks in enumerate(net.down):
-        x = blocks(x, condition)
-        if level < len(net.shrink):
-            skips.append(x)
-            x = net.shrink[level](x)
-    x = turn(x)
-    for level in reversed(range(len(net.up))):
-        x = F.pixel_shuffle(net.grow[level](x), 2) + skips[level]
-        x = net.up[level](x, condition)
-    return x
-
-
-def _sinusoid(timestep: Tensor, size: int) -> Tensor:
-    """Sinusoidal embedding of time steps (Vaswani et al., 2017), N×size."""
-    frequency = torch.exp(torch.arange(size // 2, device=timestep.device) * (-math.log(10_000.0) / (size // 2)))
-    angle = timestep.float()[:, None] * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -13,8 +13,8 @@ from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import list_images
 from defusion_cli.plugins import Registry, installed_plugins
 from defusion_cli.tokenizer.model import load_tokenizer
-from defusion_cli.training.diffusion import DiffusionRun
 from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase
+from defusion_cli.training.diffusion_state import DiffusionRun
 from defusion_cli.training.settings import set_value, split_setting, values_of
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "weights" / "default"

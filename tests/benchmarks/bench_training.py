@@ -35,8 +35,8 @@ from defusion_cli.data.synthesis import SynthesisConfig, ViewMaker
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.restore.model import load_pipeline
 from defusion_cli.training.checkpoint import save_checkpoint
-from defusion_cli.training.diffusion import DiffusionRun, DiffusionTraining
 from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig
+from defusion_cli.training.diffusion_state import DiffusionRun, DiffusionTraining
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.log import RunLog
 

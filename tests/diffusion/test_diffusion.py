@@ -11,8 +11,8 @@ from tiny import make_tiny_tokenizer
 
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet, diffuse, make_scheduler, make_thumbnail
 from defusion_cli.diffusion.backbone import init_from, make_backbone
+from defusion_cli.diffusion.blocks import Condition, ConditionedBlock, ResidualBlock
 from defusion_cli.diffusion.schedule import precondition
-from defusion_cli.diffusion.unet import Condition, ConditionedBlock, ResidualBlock
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.grain import GRAIN_FEATURES, read_grain
 from defusion_cli.thumbnail import look_at_cells

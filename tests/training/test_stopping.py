@@ -23,7 +23,8 @@ from defusion_cli.errors import DefusionError, UsageError
 from defusion_cli.files import discard_folder, staged_folder
 from defusion_cli.interrupt import Stop, Terminated
 from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, stops_explained
-from defusion_cli.training.diffusion import DiffusionTraining, train_diffusion
+from defusion_cli.training.diffusion import train_diffusion
+from defusion_cli.training.diffusion_state import DiffusionTraining
 from defusion_cli.training.launch import Cluster, Rank, torchrun_command
 from defusion_cli.training.tokenizer_state import TokenizerTraining
 
