@@ -79,6 +79,7 @@ def train(
         tokenizer=tokenizer,
         init_from=init_from,
     )
+    config.check_shares(cluster.processes)
     if dry_run:
         print_json("train", describe(config, run, cluster.processes))
         return

@@ -24,7 +24,6 @@ _SHARE = 0.5
 """Part of the free memory that a tile may take; the photograph itself and other programs live in the rest."""
 
 _LARGE_SIDE_PX = 512
-_SHORT_OF_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "could not create a memory object")
 _UNKNOWN_FREE = 2 * 2**30
 
 
@@ -42,13 +41,6 @@ def choose_tile(backbone: str, device: torch.device, picture_px: int = 0) -> int
 def smaller_tile(side_px: int) -> int | None:
     """The next smaller one of `TILE_SIDES_PX`; None if there is none."""
     return next((side for side in TILE_SIDES_PX if side < side_px), None)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for the errors by which Python, torch on a GPU and torch on a CPU tell that memory is short."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SHORT_OF_MEMORY)
 
 
 def choose_batch(backbone: str, device: torch.device, tile_px: int) -> int:

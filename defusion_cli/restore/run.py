@@ -16,8 +16,8 @@ from defusion_cli.files import existing_part, require_writable, staged
 from defusion_cli.images import encode_canvas, format_of, open_canvas
 from defusion_cli.interrupt import patient_interrupt
 from defusion_cli.restore.ledger import Ledger
-from defusion_cli.restore.memory import is_out_of_memory
 from defusion_cli.restore.plan import Job
+from defusion_cli.shortage import is_out_of_memory
 
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The next file would fail likewise."""

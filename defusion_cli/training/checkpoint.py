@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +21,9 @@ from torch import Tensor
 from defusion_cli.console import note
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.files import discard_folder, remove_leftovers, staged_folder, write_atomically
+
+if TYPE_CHECKING:
+    from defusion_cli.training.launch import Rank
 
 _NAME = re.compile(r"step-(\d{8})")
 _TENSOR = "__tensor__"
@@ -39,7 +42,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     Path
         The new checkpoint's folder.
     """
-    final = folder / f"step-{step:08d}"
+    final = _path(folder, step)
     tensors: dict[str, Tensor] = {}
     layout = _flatten(state, "", tensors)
     with staged_folder(final) as temporary:
@@ -49,6 +52,10 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
         discard_folder(old)
     remove_leftovers(folder)
     return final
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -83,6 +90,45 @@ def load_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
             found=str(error)[:200],
             fix="delete this folder; training goes on from the checkpoint before it",
         ) from error
+
+
+def resume(folder: Path, rank: Rank) -> tuple[int, dict[str, Any]] | None:
+    """``(step, state)`` of the newest checkpoint that can be read, the same in all processes; None if there is none.
+
+    Raises
+    ------
+    DataError
+        In all processes, if there are checkpoints but none can be read, or one process does not see the folder.
+    """
+    found, problem = None, None
+    try:
+        found = _newest_readable(folder) if rank.is_main else None
+    except DataError as error:
+        problem = error
+    step = rank.told_by_main(found[0] if found else -1)
+    if not rank.is_main and step >= 0:
+        try:
+            found = load_checkpoint(_path(folder, step))
+        except DataError as error:
+            problem = error
+    if rank.all_can(problem is None):
+        return found
+    raise problem or DataError(
+        f"Another process cannot read the checkpoint of step {step} in {folder}.",
+        fix="--out a folder that all machines see",
+    )
+
+
+def _newest_readable(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    checkpoints = [path for _, path in list_checkpoints(folder)]
+    for number, path in enumerate(reversed(checkpoints), 1):
+        try:
+            return load_checkpoint(path)
+        except DataError as error:
+            if number == len(checkpoints):
+                raise
+            note(f"{path.name} cannot be read ({error.found}): going on from the checkpoint before it")
+    return None
 
 
 @contextmanager

@@ -17,10 +17,11 @@ from defusion_cli.data.sources import describe_photographs
 from defusion_cli.data.synthesis import ViewMaker
 from defusion_cli.data.workers import deaths_explained
 from defusion_cli.interrupt import Stop, patient_interrupt
-from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, remember_recipe, save_checkpoint
+from defusion_cli.training.checkpoint import remember_recipe, resume, save_checkpoint
 from defusion_cli.training.diffusion_config import DiffusionConfig
 from defusion_cli.training.diffusion_state import DiffusionRun, DiffusionTraining
 from defusion_cli.training.export import export
+from defusion_cli.training.guard import shortage_explained
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.log import RunLog
 from defusion_cli.training.tokenizer_state import Perceptual
@@ -58,17 +59,18 @@ def train_diffusion(
         If a checkpoint or a training picture cannot be read.
     """
     keep_freed_memory()
+    config.check_shares(rank.count)
     if rank.is_main:
         facts = {"ids": list(run.ids), "photographs": describe_photographs(run.sources)}
         remember_recipe(run.out, dataclasses.asdict(config) | facts, _MAY_CHANGE)
     training = DiffusionTraining(config, run, rank, perceptual)
-    checkpoint = latest_checkpoint(run.out / "checkpoints")
+    checkpoint = resume(run.out / "checkpoints", rank)
     if checkpoint is not None:
-        training.load_state(*load_checkpoint(checkpoint))
+        training.load_state(*checkpoint)
     with progress("Training", config.steps, "steps", done=training.step) as bar:
         if training.init_report and not checkpoint:
             bar.note(f"weights from {run.init_from}: {training.init_report}")
-        with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained():
+        with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained(), shortage_explained("micro_batch"):
             _loop(training, run, bar, stop)
     return export(training.pipeline(), run.out / "model") if rank.is_main else None
 
@@ -95,7 +97,7 @@ def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar, stop: Stop) 
         bar.advance()
         rank.agree(stop)
         if log is None:
-            stop.raise_if_asked()
+            rank.leave_if_asked(stop)
             continue
         if step % config.log_every == 0 or end:
             row = values | window.summary()
@@ -103,7 +105,7 @@ def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar, stop: Stop) 
             bar.status(f"loss {row['loss']:.3f}, {row['samples_per_s']:.1f} crops/s, waiting {row['waiting']:.0%}")
         if step % config.save_every == 0 or end or stop.asked:
             save_checkpoint(run.out / "checkpoints", step, training.state())
-        stop.raise_if_asked()
+        rank.leave_if_asked(stop)
         if check and (step % config.validate_every == 0 or end):
             scores = check.run(training.pipeline(), training.bank, run.out / "pictures" / f"step-{step:08d}.jpg")
             log.add(step, {f"gain/{name}": score.gain for name, score in scores.items()})

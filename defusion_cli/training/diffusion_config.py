@@ -251,6 +251,22 @@ class DiffusionConfig:
             return self.coarse_views
         return self.phase(step).batch // self.synthesis.crops_per_view
 
+    def check_shares(self, processes: int) -> None:
+        """Raise a `UsageError` if so many processes cannot share the views of every step equally."""
+        crops = processes * self.synthesis.crops_per_view
+        alone = bool(self.coarse_steps or self.coarse_last)
+        if any(phase.batch % crops for phase in self.phases) or (alone and self.coarse_views % processes):
+            batches = [(phase, _next_multiple(phase.batch, crops)) for phase in self.phases]
+            phases = ",".join(f"{phase.crop_px}x{batch}@{phase.until:g}" for phase, batch in batches)
+            views = f" --set coarse_views={_next_multiple(self.coarse_views, processes)}" if alone else ""
+            raise UsageError(
+                f"{processes} processes cannot share the batches of this recipe equally.",
+                found=", ".join(f"{phase.batch} crops of {phase.crop_px} px" for phase in self.phases)
+                + (f", {self.coarse_views} views for the coarse branch" if alone else ""),
+                accepted=f"multiples of {crops} crops, as {self.synthesis.crops_per_view} are cut from a view",
+                fix=f"--set phases={phases}{views}",
+            )
+
     def learning_rate(self, step: int) -> float:
         """Linear rise, hold, cosine fall; before and after it the same for the coarse branch alone, without hold."""
         if self.is_coarse(step):
@@ -280,6 +296,11 @@ _PAPER_UNET: dict[str, object] = {
     "cross_attention_dim": 256,
     "attention_head_dim": 64,
 }
+
+
+def _next_multiple(number: int, of: int) -> int:
+    return -(-number // of) * of
+
 
 _DEFAULT = DiffusionConfig(
     backbone_options={"output_heads": 8, "coarse": True, "grain": True, "late": True, "sharpen": True}

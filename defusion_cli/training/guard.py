@@ -1,8 +1,13 @@
-"""Gradients that are not to be followed: one step along them can end a training that went well for hours."""
+"""What could end a training that went well for hours: one step along a wild gradient, or memory that runs short."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from defusion_cli.errors import DefusionError
+from defusion_cli.shortage import is_out_of_memory
 
 _WILD, _MEMORY, _SETTLED = 20.0, 0.98, 100
 """A gradient so many times longer than usual is not followed, once so many have been seen."""
@@ -36,3 +41,24 @@ class GradientGuard:
     def load_state(self, state: dict[str, float]) -> None:
         """Go on from what `state` returned."""
         self._usual, self._seen = state["usual"], int(state["seen"])
+
+
+@contextmanager
+def shortage_explained(setting: str) -> Iterator[None]:
+    """Around the steps of a training; `setting` is the one that decides how much is in memory at once.
+
+    Raises
+    ------
+    DefusionError
+        If the memory runs short.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DefusionError(
+            "There is too little memory for a step of this training.",
+            found=" ".join(str(error).split())[:200] or "no more memory",
+            fix=f"--set {setting}=N, with a smaller N than now",
+        ) from error

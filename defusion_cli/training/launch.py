@@ -136,20 +136,46 @@ class Rank:
             dist.all_reduce(flags, op=dist.ReduceOp.MAX)
             stop.asked, stop.terminated = (bool(flag) for flag in flags.tolist())
 
-    def share(self, batch: int) -> slice:
-        """This rank's part of a global batch.
+    def leave_if_asked(self, stop: Stop) -> None:
+        """Raise if all `agree` to stop; all have to call, the main process when it has saved.
+
+        Nobody leaves before: of a torchrun that was not itself asked to stop, the processes that are left have 30
+        seconds from the end of the first.
+        """
+        if stop.asked and self.count > 1:
+            dist.barrier()
+        stop.raise_if_asked()
+
+    def told_by_main(self, number: int) -> int:
+        """The number that the main process has; all have to call."""
+        if self.count == 1:
+            return number
+        told = torch.tensor([number], device=self.device)
+        dist.broadcast(told, 0)
+        return int(told)
+
+    def all_can(self, able: bool) -> bool:
+        """Whether all processes are able; all have to call."""
+        if self.count == 1:
+            return able
+        flag = torch.tensor([float(able)], device=self.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+        return bool(flag)
+
+    def share(self, items: int) -> slice:
+        """This rank's part of what all are to share equally.
 
         Raises
         ------
         UsageError
-            If the batch cannot be shared equally.
+            If that is not possible.
         """
-        if batch % self.count:
+        if items % self.count:
             raise UsageError(
-                f"A global batch of {batch} cannot be shared by {self.count} processes.",
-                fix=f"--set batch={self.count * max(1, batch // self.count)}",
+                f"A batch of {items} cannot be shared by {self.count} processes.",
+                fix=f"a batch of {self.count * max(1, items // self.count)}",
             )
-        each = batch // self.count
+        each = items // self.count
         return slice(self.index * each, (self.index + 1) * each)
 
 

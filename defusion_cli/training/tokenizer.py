@@ -23,7 +23,8 @@ from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.tokenizer.model import InstructionTokenizer, load_tokenizer
 from defusion_cli.tokenizer.probe import ProbeResult, linear_probe
 from defusion_cli.tokenizer.taming import InitReport, init_from_taming
-from defusion_cli.training.checkpoint import latest_checkpoint, load_checkpoint, remember_recipe, save_checkpoint
+from defusion_cli.training.checkpoint import remember_recipe, resume, save_checkpoint
+from defusion_cli.training.guard import shortage_explained
 from defusion_cli.training.instructions import InstructionSource, instruction_batches
 from defusion_cli.training.launch import Rank
 from defusion_cli.training.log import RunLog
@@ -82,13 +83,13 @@ def train_tokenizer(
     if rank.is_main:
         settings = {"seed": run.seed, "plugins": list(run.source.ids)}
         remember_recipe(run.out, dataclasses.asdict(recipe) | settings)
-    checkpoint = latest_checkpoint(run.out / "checkpoints")
+    checkpoint = resume(run.out / "checkpoints", rank)
     if checkpoint is not None:
-        training.load_state(*load_checkpoint(checkpoint))
+        training.load_state(*checkpoint)
         note(f"going on from step {training.step}")
     elif run.init_from is not None:
         _start_from(training.tokenizer, run.init_from)
-    with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained():
+    with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained(), shortage_explained("batch"):
         _train(training, run, stop)
     if not rank.is_main:
         return None
@@ -133,7 +134,7 @@ def _train(training: TokenizerTraining, run: TokenizerRun, stop: Stop) -> None:
             values = training.metrics(losses) if reporting else {}
             rank.agree(stop)
             if log is None:
-                stop.raise_if_asked()
+                rank.leave_if_asked(stop)
                 continue
             if reporting:
                 rate = (step - steps.start) * recipe.batch / (time.monotonic() - started)
@@ -141,7 +142,7 @@ def _train(training: TokenizerTraining, run: TokenizerRun, stop: Stop) -> None:
                 bar.status(f"loss {values['total']:.4f}, perplexity {values.get('perplexity', 0):.0f}")
             if step % recipe.checkpoint_every == 0 or last or stop.asked:
                 save_checkpoint(run.out / "checkpoints", step, training.state())
-            stop.raise_if_asked()
+            rank.leave_if_asked(stop)
             if step % recipe.picture_every == 0 or last:
                 log.plot()
                 write_picture(training.tokenizer, instruction, run.out / "pictures" / f"step-{step:08d}.png")

@@ -236,6 +236,8 @@ class TokenizerTraining:
 
     @torch.no_grad()
     def _set_codebook(self, entries: Tensor) -> None:
+        if self.rank.count > 1:  # on a GPU sums come in any order, and so may clusters
+            dist.broadcast(entries, 0)
         self.tokenizer.codebook.copy_(entries)
 
     def _rng(self) -> np.random.Generator:

@@ -16,11 +16,12 @@ from defusion_cli.colour import read_colour_space
 from defusion_cli.diffusion import DefusionPipeline, make_scheduler
 from defusion_cli.images import read_pixels, write_image
 from defusion_cli.restore.instruction import Nature, Part
-from defusion_cli.restore.memory import TILE_SIDES_PX, choose_batch, choose_tile, free_memory, is_out_of_memory
+from defusion_cli.restore.memory import TILE_SIDES_PX, choose_batch, choose_tile, free_memory
 from defusion_cli.restore.pixels import fill_hidden, restore_canvas, restore_pixels
 from defusion_cli.restore.plan import plan_jobs
 from defusion_cli.restore.restorer import Restorer
 from defusion_cli.restore.run import restore_files
+from defusion_cli.shortage import is_out_of_memory
 
 
 def _picture(height: int, width: int) -> np.ndarray:
