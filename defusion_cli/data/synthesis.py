@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from defusion_cli.bounds import COUNT, NOT_NEGATIVE, SHARE, all_at_least, check_bounds, is_range, within
 from defusion_cli.canvas import JPEG_BLOCK_PX
 from defusion_cli.data.sources import Photo, PhotoSource, draw_photo
 from defusion_cli.errors import DataError, UsageError
@@ -73,6 +74,21 @@ class SynthesisConfig:
     coarse_emphasis: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        kinds = {"emphasis": self.emphasis, "coarse_emphasis": self.coarse_emphasis}
+        shares = ("mixture_share", "subset_share", "absent_share", "blind_share", "turned_share")
+        bounds = [
+            ("view_px", self.view_px >= 16, "16 or more"),
+            ("crops_per_view", self.crops_per_view >= 1, COUNT),
+            ("downscale", is_range(self.downscale), "two numbers, rising, above 0"),
+            ("recolour", self.recolour >= 0, NOT_NEGATIVE),
+            *((name, all_at_least(0, weights), "numbers, 0 or more") for name, weights in kinds.items()),
+            *((name, within(0, getattr(self, name), 1), SHARE) for name in shares),
+            ("blind_share", self.blind_share + self.absent_share <= 1, "0 to 1 with absent_share"),
+        ]
+        check_bounds("synthesis", self, bounds)
+        self._check_mixtures()
+
+    def _check_mixtures(self) -> None:
         shares = self.familiar_mixtures.values()
         whole = all(len(set(mixture)) == len(mixture) > 1 for mixture in self.familiar)
         if not whole or not all(isinstance(share, (int, float)) and share >= 0 for share in shares) or sum(shares) > 1:

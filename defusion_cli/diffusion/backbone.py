@@ -38,6 +38,12 @@ def make_backbone(kind: str, options: Mapping[str, Any]) -> nn.Module:
     return model
 
 
+def check_backbone(kind: str, options: Mapping[str, Any]) -> None:
+    """Raise the `UsageError` of `make_backbone` without making one: nothing is allocated or drawn."""
+    with torch.device("meta"):
+        make_backbone(kind, options)
+
+
 def tokens_of_each(model: nn.Module, tokens: Tensor, samples: int) -> Tensor:
     """V×K×D instruction tokens as the backbone wants them: ours for each photograph, others for each sample of it."""
     each = 1 if isinstance(model, DegradationUNet) else samples // len(tokens)

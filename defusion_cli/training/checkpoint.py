@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,50 +85,68 @@ def load_checkpoint(path: Path) -> tuple[int, dict[str, Any]]:
         tensors = load_file(path / "tensors.safetensors")
         return int(document["step"]), _unflatten(document["state"], tensors)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise DataError(
-            f"The checkpoint {path} cannot be read.",
-            found=str(error)[:200],
-            fix="delete this folder; training goes on from the checkpoint before it",
-        ) from error
+        raise _unreadable(path, str(error)) from error
 
 
-def resume(folder: Path, rank: Rank) -> tuple[int, dict[str, Any]] | None:
-    """``(step, state)`` of the newest checkpoint that can be read, the same in all processes; None if there is none.
+def resume(folder: Path, rank: Rank, go_on: Callable[[int, dict[str, Any]], None]) -> bool:
+    """Go on from the newest checkpoint that can be read, the same in all processes; False if there is none.
+
+    Parameters
+    ----------
+    go_on
+        Takes ``(step, state)``.
 
     Raises
     ------
     DataError
         In all processes, if there are checkpoints but none can be read, or one process does not see the folder.
     """
-    found, problem = None, None
+    step, problem = -1, None
     try:
-        found = _newest_readable(folder) if rank.is_main else None
+        step = _go_on_from_newest(folder, go_on) if rank.is_main else -1
     except DataError as error:
         problem = error
-    step = rank.told_by_main(found[0] if found else -1)
+    step = rank.told_by_main(step)
     if not rank.is_main and step >= 0:
         try:
-            found = load_checkpoint(_path(folder, step))
+            _go_on_from(_path(folder, step), go_on)
         except DataError as error:
             problem = error
     if rank.all_can(problem is None):
-        return found
+        return step >= 0
     raise problem or DataError(
-        f"Another process cannot read the checkpoint of step {step} in {folder}.",
-        fix="--out a folder that all machines see",
+        f"Another process cannot read the checkpoints in {folder}.", fix="--out a folder that all machines see"
     )
 
 
-def _newest_readable(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    checkpoints = [path for _, path in list_checkpoints(folder)]
-    for number, path in enumerate(reversed(checkpoints), 1):
+def _go_on_from_newest(folder: Path, go_on: Callable[[int, dict[str, Any]], None]) -> int:
+    """The step that was gone on from, or -1."""
+    checkpoints = list_checkpoints(folder)
+    for number, (step, path) in enumerate(reversed(checkpoints), 1):
         try:
-            return load_checkpoint(path)
+            _go_on_from(path, go_on)
+            return step
         except DataError as error:
             if number == len(checkpoints):
                 raise
             note(f"{path.name} cannot be read ({error.found}): going on from the checkpoint before it")
-    return None
+    return -1
+
+
+def _go_on_from(path: Path, go_on: Callable[[int, dict[str, Any]], None]) -> None:
+    step, state = load_checkpoint(path)
+    try:
+        go_on(step, state)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
+
+
+def _unreadable(path: Path, found: str) -> DataError:
+    return DataError(
+        f"The checkpoint {path} cannot be read.",
+        found=" ".join(found.split())[:200],
+        fix="delete this folder; training goes on from the checkpoint before it",
+    )
 
 
 @contextmanager
@@ -148,6 +166,21 @@ def stops_explained(folder: Path) -> Iterator[None]:
             raise type(stop)(f"There is no checkpoint in {folder} yet.") from None
         step, path = checkpoints[-1]
         raise type(stop)(f"The checkpoint of step {step} is kept: {path}.") from None
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(recipe, dict):
+            return recipe
+        found = "no table of settings"
+    except (OSError, ValueError) as error:
+        found = str(error)[:200]
+    raise DataError(
+        f"The settings that this run was started with cannot be read: {path}.",
+        found=found,
+        fix=f"delete {path}, if the settings are those of before",
+    )
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -206,7 +239,7 @@ def remember_recipe(
     """
     path, now = out / "recipe.json", json.loads(json.dumps(recipe))
     if path.exists() and list_checkpoints(out / checkpoints):
-        before = json.loads(path.read_text())
+        before = _read_recipe(path)
         changed = sorted(key for key in now if before.get(key) != now[key] and key not in may_change)
         if changed:
             raise UsageError(

@@ -64,11 +64,9 @@ def train_diffusion(
         facts = {"ids": list(run.ids), "photographs": describe_photographs(run.sources)}
         remember_recipe(run.out, dataclasses.asdict(config) | facts, _MAY_CHANGE)
     training = DiffusionTraining(config, run, rank, perceptual)
-    checkpoint = resume(run.out / "checkpoints", rank)
-    if checkpoint is not None:
-        training.load_state(*checkpoint)
+    resumed = resume(run.out / "checkpoints", rank, training.load_state)
     with progress("Training", config.steps, "steps", done=training.step) as bar:
-        if training.init_report and not checkpoint:
+        if training.init_report and not resumed:
             bar.note(f"weights from {run.init_from}: {training.init_report}")
         with patient_interrupt(patient_on_sigterm=True) as stop, deaths_explained(), shortage_explained("micro_batch"):
             _loop(training, run, bar, stop)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from defusion_cli.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Bound, all_at_least, check_bounds, within
 from defusion_cli.data.synthesis import SynthesisConfig
 from defusion_cli.diffusion.schedule import TRAIN_TIMESTEPS
 from defusion_cli.errors import UsageError
+from defusion_cli.ground import GROUND_KINDS
+
+_LEAST_CROP_PX = 16
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,8 @@ class DiffusionConfig:
     workers: int = 1
 
     def __post_init__(self) -> None:
+        check_bounds("training", self, self._bounds())
+        self._check_phases()
         if self.loss not in LOSSES:
             raise UsageError("There is no such loss.", found=self.loss, accepted=", ".join(LOSSES))
         if self.backbone not in BACKBONES:
@@ -196,17 +202,45 @@ class DiffusionConfig:
                 found="learns = sharpening",
                 fix="--set backbone_options.sharpen=true with the small backbone",
             )
-        if not 1 <= self.own_steps < TRAIN_TIMESTEPS:
+
+    def _bounds(self) -> list[Bound]:
+        parts = {"refinement": self.refinement, "faint_refinement": self.faint_refinement}
+        shares = ("plain_until", "hold", "pure_noise_share", "own_share")
+        not_negative = ["coarse_steps", "coarse_last", "warmup", "lr_min", "weight_decay", "muon_lr", "muon_decay"]
+        not_negative += ["perceptual_weight", "untouched_weight", "micro_batch", "seed", "workers"]
+        counts = ("steps", "coarse_views", "instruction_slots", "validate_every", "save_every", "log_every")
+        betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        return [
+            *((name, within(0, getattr(self, name), 1), SHARE) for name in shares),
+            *((name, getattr(self, name) >= 0, NOT_NEGATIVE) for name in not_negative),
+            *((name, getattr(self, name) >= 1, COUNT) for name in counts),
+            *((name, getattr(self, name) > 0, POSITIVE) for name in ("lr", "coarse_lr", "grad_clip", "damage_scale")),
+            *((name, all_at_least(0, factors), "numbers, 0 or more") for name, factors in parts.items()),
+            ("betas", betas, "two numbers, 0 or more, below 1"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "0 or more, below 1"),
+            ("own_steps", 1 <= self.own_steps < TRAIN_TIMESTEPS, f"1 to {TRAIN_TIMESTEPS - 1}"),
+            ("ground_kind", self.ground_kind in GROUND_KINDS, ", ".join(GROUND_KINDS)),
+        ]
+
+    def _check_phases(self) -> None:
+        ends = [phase.until for phase in self.phases]
+        if not ends or ends[-1] < 1 or ends != sorted(ends):
             raise UsageError(
-                "There is no such number of steps.", found=f"own_steps = {self.own_steps}", accepted="1 … 999"
+                "The phases must follow one another, and the last must end at 1.",
+                found=_written(self.phases) or "none",
+                accepted="crops of 64 px, 32 at a time, up to 0.6 of the steps, and so on: 64x32@0.6,192x8@1",
+                fix="--set phases=64x32@0.6,192x8@1",
             )
-        if not self.phases or self.phases[-1].until < 1:
-            raise UsageError(
-                "The last phase must end at 1.", accepted="phases = [{until = 1.0, crop_px = 64, batch = 32}]"
-            )
+        each, view = self.synthesis.crops_per_view, self.synthesis.view_px
         for phase in self.phases:
-            if phase.batch % self.synthesis.crops_per_view:
-                each = self.synthesis.crops_per_view
+            if not _LEAST_CROP_PX <= phase.crop_px <= view:
+                raise UsageError(
+                    "Crops of this size cannot be cut from a view.",
+                    found=f"crops of {phase.crop_px} px, views of {view} px",
+                    accepted=f"{_LEAST_CROP_PX} to {view} px",
+                    fix="--set phases=… or --set synthesis.view_px=…",
+                )
+            if phase.batch % each:
                 raise UsageError(
                     "A batch must be a multiple of the crops cut from a view.",
                     found=f"batch {phase.batch}, {each} crops per view",
@@ -257,7 +291,7 @@ class DiffusionConfig:
         alone = bool(self.coarse_steps or self.coarse_last)
         if any(phase.batch % crops for phase in self.phases) or (alone and self.coarse_views % processes):
             batches = [(phase, _next_multiple(phase.batch, crops)) for phase in self.phases]
-            phases = ",".join(f"{phase.crop_px}x{batch}@{phase.until:g}" for phase, batch in batches)
+            phases = _written([replace(phase, batch=batch) for phase, batch in batches])
             views = f" --set coarse_views={_next_multiple(self.coarse_views, processes)}" if alone else ""
             raise UsageError(
                 f"{processes} processes cannot share the batches of this recipe equally.",
@@ -296,6 +330,11 @@ _PAPER_UNET: dict[str, object] = {
     "cross_attention_dim": 256,
     "attention_head_dim": 64,
 }
+
+
+def _written(phases: Sequence[Phase]) -> str:
+    """As ``--set phases=`` reads them."""
+    return ",".join(f"{phase.crop_px}x{phase.batch}@{phase.until:g}" for phase in phases)
 
 
 def _next_multiple(number: int, of: int) -> int:

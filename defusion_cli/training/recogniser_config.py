@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from defusion_cli.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check_bounds, is_range, within
 from defusion_cli.data.recognition import RecognitionConfig
-from defusion_cli.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,30 @@ class RecogniserRecipe:
     samples: RecognitionConfig = field(default_factory=RecognitionConfig)
 
     def check(self) -> None:
-        """Raise a `UsageError` for a value out of range."""
+        """Raise a `UsageError` for values out of range."""
         samples = self.samples
         bounds = [
-            ("shards", self.shards >= 1, "1 or more"),
-            ("photos", self.photos >= 1, "1 or more"),
-            ("lr", self.lr > 0, "above 0"),
+            ("hidden", bool(self.hidden) and min(self.hidden) >= 1, "numbers, 1 or more"),
+            ("dropout", 0 <= self.dropout < 1, "0 or more, below 1"),
+            ("weight_decay", self.weight_decay >= 0, NOT_NEGATIVE),
+            ("jitter", self.jitter >= 0, NOT_NEGATIVE),
+            ("check_photos", self.check_photos >= 0, NOT_NEGATIVE),
+            ("shards", self.shards >= 1, COUNT),
+            ("photos", self.photos >= 1, COUNT),
+            ("lr", self.lr > 0, POSITIVE),
             ("threshold", 0 < self.threshold < 1, "above 0, below 1"),
             ("companion", 0 < self.companion <= self.threshold, f"above 0, at most the threshold ({self.threshold})"),
-            ("epochs", self.epochs >= 1, "1 or more"),
-            ("batch", self.batch >= 1, "1 or more"),
+            ("epochs", self.epochs >= 1, COUNT),
+            ("batch", self.batch >= 1, COUNT),
             ("samples.crop_px", samples.crop_px >= 64 and samples.crop_px % 64 == 0, "a multiple of 64"),
             ("samples.view_px", samples.view_px >= samples.crop_px, f"samples.crop_px ({samples.crop_px}) or more"),
-            ("samples.crops", samples.crops >= 1, "1 or more"),
-            ("samples.views_per_photo", samples.views_per_photo >= 1, "1 or more"),
+            ("samples.crops", samples.crops >= 1, COUNT),
+            ("samples.views_per_photo", samples.views_per_photo >= 1, COUNT),
+            ("samples.downscale", is_range(samples.downscale), "two numbers, rising, above 0"),
+            ("samples.severity", is_range(samples.severity) and samples.severity[1] <= 1,
+             "two numbers, rising, above 0, at most 1"),
+            *((f"samples.{name}", within(0, getattr(samples, name), 1), SHARE)
+              for name in ("mixture_share", "soft_share", "grain_share", "saved_share", "shifted_share")),
             ("samples.clean_share", 0 <= samples.clean_share <= 1 - samples.mixture_share, "0 to 1 in all"),
-        ]
-        for name, fine, accepted in bounds:
-            if not fine:
-                raise UsageError(
-                    f"The setting {name} of the recogniser training is out of range.",
-                    accepted=accepted,
-                    fix=f"--set {name}=…",
-                )
+        ]  # fmt: skip
+        check_bounds("recogniser training", self, bounds)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from defusion_cli.data.mixture import parse_sources
-from defusion_cli.diffusion.backbone import unet_weights
+from defusion_cli.diffusion.backbone import check_backbone, unet_weights
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import list_images
 from defusion_cli.plugins import Registry, installed_plugins
@@ -59,9 +59,14 @@ def _phases(text: str) -> tuple[Phase, ...]:
         size, _, until = part.partition("@")
         crop, _, batch = size.partition("x")
         try:
-            phases.append(Phase(float(until or 1), _whole("phases", crop), _whole("phases", batch)))
+            phases.append(Phase(float(until or 1), int(crop), int(batch)))
         except ValueError:
-            raise UsageError("These phases cannot be read.", found=text, fix="--set phases=64x32@0.6,192x8@1") from None
+            raise UsageError(
+                "These phases cannot be read.",
+                found=text,
+                accepted="crops of 64 px, 32 at a time, up to 0.6 of the steps, and so on: 64x32@0.6,192x8@1",
+                fix="--set phases=64x32@0.6,192x8@1",
+            ) from None
     return tuple(phases)
 
 
@@ -86,9 +91,10 @@ def diffusion_setup(
     registry = installed_plugins()
     config = diffusion_config(preset, settings)
     ids = list(plugin_ids) or list(config.plugins) or sorted(registry)
-    _check_ids(ids, registry)
-    for mixture in config.synthesis.familiar:
-        _check_ids(mixture, registry)
+    named = {i for mixture in config.synthesis.familiar for i in mixture} | set(config.synthesis.emphasis)
+    named |= {*config.synthesis.coarse_emphasis, *config.refinement, *config.faint_refinement}
+    # What a preset names besides may be another's plugin that is broken or not there, and nobody asked for it.
+    _check_ids([*ids, *sorted(named - _names_of_presets())], registry)
     if not data:
         raise UsageError("There is nothing to train on.", fix="--data FOLDER, a folder of clean photographs")
     sources = parse_sources(data)
@@ -105,11 +111,18 @@ def diffusion_setup(
             accepted="the tokenizer/ folder that defusion train-tokenizer wrote",
             fix="--tokenizer FOLDER, or defusion train-tokenizer first",
         )
+    check_backbone(config.backbone, config.backbone_options)
     start = DEFAULT_MODEL if str(init_from) == "default" else init_from
     if start is not None:
         unet_weights(start)  # here, before processes are started that would each complain
     run = DiffusionRun(out, sources, ids, registry, load_tokenizer(folder), photos, start)
     return config, run
+
+
+def _names_of_presets() -> set[str]:
+    parts = [preset.synthesis for preset in PRESETS.values()]
+    familiar = {i for part in parts for mixture in part.familiar for i in mixture}
+    return familiar.union(*(part.emphasis for part in parts), *(preset.refinement for preset in PRESETS.values()))
 
 
 def _check_ids(ids: Sequence[str], registry: Registry) -> None:

@@ -83,9 +83,7 @@ def train_tokenizer(
     if rank.is_main:
         settings = {"seed": run.seed, "plugins": list(run.source.ids)}
         remember_recipe(run.out, dataclasses.asdict(recipe) | settings)
-    checkpoint = resume(run.out / "checkpoints", rank)
-    if checkpoint is not None:
-        training.load_state(*checkpoint)
+    if resume(run.out / "checkpoints", rank, training.load_state):
         note(f"going on from step {training.step}")
     elif run.init_from is not None:
         _start_from(training.tokenizer, run.init_from)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from defusion_cli.bounds import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, all_at_least, check_bounds, within
 from defusion_cli.errors import UsageError
+from defusion_cli.training.settings import values_of
 
 
 @dataclass(frozen=True)
@@ -61,32 +63,42 @@ class TokenizerRecipe:
     probe_counts: tuple[int, int] = (300, 100)
 
     def check(self) -> None:
-        """Raise a `UsageError` for a value out of range; once all are set, since some bound one another."""
+        """Raise a `UsageError` for values out of range; once all are set, since some bound one another."""
         divisor = max(8, 2 ** (len(self.block_out_channels) - 1))
+        groups = self.norm_num_groups
+        grouped = groups >= 1 and bool(self.block_out_channels) and min(self.block_out_channels) >= 1
+        weights = [name for name in values_of(self) if name.endswith("_weight")]
         bounds = [
+            ("block_out_channels", grouped and not any(width % groups for width in self.block_out_channels),
+             f"multiples of norm_num_groups ({groups})"),
+            ("norm_num_groups", groups >= 1, COUNT),
+            ("latent_channels", self.latent_channels >= 1, COUNT),
+            ("layers_per_block", self.layers_per_block >= 1, COUNT),
+            ("discriminator_channels", self.discriminator_channels >= 1, COUNT),
+            ("attention_levels", 0 <= self.attention_levels <= len(self.block_out_channels), "0 to all levels"),
             ("crop_px", divisor <= self.crop_px <= self.ground_px and self.crop_px % divisor == 0,
              f"a multiple of {divisor} from {divisor} to ground_px ({self.ground_px})"),
-            ("steps", self.steps >= 1, "1 or more"),
-            ("batch", self.batch >= 1, "1 or more"),
+            ("steps", self.steps >= 1, COUNT),
+            ("batch", self.batch >= 1, COUNT),
             ("companding", 0 < self.companding <= 1, "above 0, at most 1"),
-            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("learning_rate", self.learning_rate > 0, POSITIVE),
+            ("beta1", 0 <= self.beta1 < 1, "0 or more, below 1"),
+            ("beta2", 0 <= self.beta2 < 1, "0 or more, below 1"),
+            ("warmup_steps", self.warmup_steps >= 0, NOT_NEGATIVE),
+            ("mixture_share", within(0, self.mixture_share, 1), SHARE),
             ("clean_share", self.clean_share >= 0 and self.clean_share + self.mixture_share <= 1, "0 to 1 in all"),
-            ("squared_share", 0 <= self.squared_share <= 1, "0 to 1"),
+            ("emphasis", all_at_least(0, self.emphasis), "numbers, 0 or more"),
+            ("squared_share", within(0, self.squared_share, 1), SHARE),
+            ("commitment", self.commitment >= 0, NOT_NEGATIVE),
+            *((name, getattr(self, name) >= 0, NOT_NEGATIVE) for name in weights),
             ("decode_every", 1 <= self.decode_every <= self.batch, f"1 to the batch ({self.batch})"),
-            ("log_every", self.log_every >= 1, "1 or more"),
-            ("checkpoint_every", self.checkpoint_every >= 1, "1 or more"),
-            ("picture_every", self.picture_every >= 1, "1 or more"),
+            ("codebook_start", self.codebook_start >= 0, NOT_NEGATIVE),
+            ("revive_until", within(0, self.revive_until, 1), SHARE),
+            *((name, getattr(self, name) >= 1, COUNT)
+              for name in ("log_every", "checkpoint_every", "picture_every", "revive_every")),
             ("probe_counts", len(self.probe_counts) == 2 and min(self.probe_counts) >= 1, "two numbers, 1 or more"),
-            ("revive_every", self.revive_every >= 1, "1 or more"),
         ]  # fmt: skip
-        for name, fine, accepted in bounds:
-            if not fine:
-                raise UsageError(
-                    f"The setting {name} of the tokenizer training is out of range.",
-                    found=str(getattr(self, name)),
-                    accepted=accepted,
-                    fix=f"--set {name}=…",
-                )
+        check_bounds("tokenizer training", self, bounds)
 
 
 PRESETS = {

@@ -64,6 +64,9 @@ def test_a_run_can_start_from_the_default_model(folder):
         (["--data", "photos", "--tokenizer", "tokenizer", "--preset", "papr"], 2, "no such preset"),
         (["--data", "photos", "--tokenizer", "tokenizer", "--set", "stepz=3"], 2, "steps"),
         (["--data", "photos", "--tokenizer", "tokenizer", "--nodes", "2"], 2, "--rdzv-endpoint"),
+        (["--data", "photos", "--gpus", "8", "--dry-run"], 2, "--set phases=64x32@0.5,96x16@0.75,128x16@0.9,192x16@1"),
+        (["--data", "photos", "--set", "backbone_options.foo=1", "--dry-run"], 2, "backbone options"),
+        (["--data", "photos", "--set", "refinement.hase=1", "--dry-run"], 2, "haze"),
     ],
 )
 def test_what_does_not_fit_is_explained(folder, arguments, code, words):

@@ -21,6 +21,7 @@ from defusion_cli.training.setup import diffusion_config
 ALONE = Rank(0, 1, torch.device("cpu"))
 TOGETHER = """
 import sys, time
+from pathlib import Path
 from defusion_cli.errors import DataError
 from defusion_cli.interrupt import Stop
 from defusion_cli.training.checkpoint import resume
@@ -30,9 +31,11 @@ folder = Path(sys.argv[1])
 with join_cluster() as rank:
     def say(*words):
         print(*words, "rank", rank.index, flush=True)
-    say("step", resume(folder / "shared", rank)[0])
+    def go_on(step, state):
+        say("step", step)
+    resume(folder / "shared", rank, go_on)
     try:
-        resume(folder / str(rank.index), rank)
+        resume(folder / str(rank.index), rank, lambda step, state: None)
     except DataError as error:
         say("refused", error.failed)
     say("told", rank.told_by_main(7 + rank.index), rank.all_can(rank.index == 0), rank.all_can(True))
@@ -62,21 +65,28 @@ def test_processes_go_on_from_one_checkpoint_and_leave_when_it_is_saved(tmp_path
     for rank in (0, 1):
         assert f"step 5 rank {rank}\n" in done.stdout and f"told 7 False True rank {rank}\n" in done.stdout
         assert f"left True rank {rank}\n" in done.stdout
-    assert "refused Another process cannot read the checkpoint of step 4" in done.stdout
+    assert "refused Another process cannot read the checkpoints in" in done.stdout
     assert re.search(r"refused The checkpoint .*step-00000004 cannot be read\. rank 1", done.stdout)
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path, capsys):
-    assert resume(tmp_path, ALONE) is None
+    seen: list[int] = []
+
+    def go_on(step: int, state: dict[str, int]) -> None:
+        seen.append(state["x"])
+
+    assert not resume(tmp_path, ALONE, go_on)
     for step in (1, 2):
         save_checkpoint(tmp_path, step, {"x": step})
     tensors = tmp_path / "step-00000002" / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:5])
-    assert resume(tmp_path, ALONE) == (1, {"x": 1})
+    assert resume(tmp_path, ALONE, go_on) and seen == [1]
     assert "step-00000002 cannot be read" in capsys.readouterr().err
-    (tmp_path / "step-00000001" / "state.json").unlink()
-    with pytest.raises(DataError, match="step-00000001 cannot be read"):
-        resume(tmp_path, ALONE)
+    state = tmp_path / "step-00000001" / "state.json"
+    state.write_text(state.read_text().replace('"x"', '"y"'))
+    with pytest.raises(DataError, match="step-00000001 cannot be read") as caught:
+        resume(tmp_path, ALONE, go_on)
+    assert caught.value.found == "KeyError: 'x'"
 
 
 @pytest.mark.parametrize("processes", [2, 3, 4, 8])
