@@ -62,6 +62,12 @@ def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def complain(text: str) -> None:
+    """One line on stderr from whatever process: of what nobody else knows."""
+    sys.stderr.write(f"{text}\n")  # in one piece, as several may write at once
+    sys.stderr.flush()
+
+
 def print_json(kind: str, payload: Mapping[str, Any], version: int = 1) -> None:
     """One JSON object on stdout: ``{"kind": kind, "version": version, **payload}``.
 

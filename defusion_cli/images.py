@@ -237,7 +237,16 @@ def encode_canvas(file: BinaryIO, canvas: Canvas, path: Path, quality: int = 95)
         )
     if canvas.is_large:
         give_memory_back()  # some encoders need the whole picture in memory
-    image_encode.encode(file, samples, kind, canvas.tags, quality)
+    try:
+        image_encode.encode(file, samples, kind, canvas.tags, quality)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # an encoder's own, such as metadata that are too long for the format
+        raise DataError(
+            f"{path} cannot be written.",
+            found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            fix="name an output with the suffix .png or .tif",
+        ) from error
     if canvas.is_large:
         give_memory_back()
 

@@ -71,7 +71,17 @@ def cases(folder: Path) -> dict[str, Case]:
     train = ["--data", str(photos), "--tokenizer", str(model / "tokenizer"), *plugins, *options(_TRAIN)]
     return {
         "restore": Case(
-            lambda out: ["restore", str(photos), str(out), "--blind", "--model", str(model), "--tile", "128"],
+            lambda out: [
+                "restore",
+                str(photos),
+                str(out),
+                "--degradation",
+                "blind",
+                "--model",
+                str(model),
+                "--tile",
+                "128",
+            ],
             _whole_pictures,
             _pictures,
         ),

@@ -267,7 +267,16 @@ def test_kills_at_random_moments():
 @pytest.mark.slow
 def test_sigterm_ends_the_command_with_143(tmp_path, photos):
     model = save_tiny_model(tmp_path / "model")
-    command = [sys.executable, "-m", "defusion_cli", "restore", str(photos), str(tmp_path / "out"), "--blind"]
+    command = [
+        sys.executable,
+        "-m",
+        "defusion_cli",
+        "restore",
+        str(photos),
+        str(tmp_path / "out"),
+        "--degradation",
+        "blind",
+    ]
     command += ["--model", str(model), "--steps", "50", "--json"]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not list(tmp_path.glob("out/*.png")) and run.poll() is None:

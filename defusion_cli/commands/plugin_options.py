@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from defusion_cli.errors import UsageError
 
-AUTO = "auto"
+AUTO, BLIND = "auto", "blind"
 """In place of the id of a degradation: whatever is recognised."""
 
 
@@ -31,8 +31,8 @@ def complete_metrics(incomplete: str) -> list[str]:
 
 
 def complete_damage(incomplete: str) -> list[str]:
-    """As `complete_plugin`, and ``auto``."""
-    return [AUTO] * AUTO.startswith(incomplete) + complete_plugin(incomplete)
+    """As `complete_plugin`, and ``auto`` and ``blind``."""
+    return [word for word in (AUTO, BLIND) if word.startswith(incomplete)] + complete_plugin(incomplete)
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, object]]:

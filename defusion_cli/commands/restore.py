@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from defusion_cli import console
-from defusion_cli.commands.plugin_options import AUTO, complete_damage
+from defusion_cli.commands.plugin_options import AUTO, BLIND, complete_damage
 from defusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from defusion_cli.restore.ledger import Ledger
     from defusion_cli.restore.plan import Job
     from defusion_cli.restore.run import Options, Outcome
+    from defusion_cli.restore.shares import Share
 
 _STATES = {"restored": "restored", "skipped": "done before", "failed": "failed"}
 """What can become of a file, and how it is said."""
@@ -32,18 +35,16 @@ def restore(
     degradation: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="auto|ID",
+            metavar="auto|blind|ID",
             autocompletion=complete_damage,
-            help="What to remove: rain, snow, haze …, repeatable; auto: what is recognised, as without it.",
+            help="What to remove: rain, snow, haze …, repeatable; auto: what is recognised, as without it; blind: "
+            "whatever the model sees.",
         ),
     ] = None,
     example: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="DAMAGED CLEAN", help="Remove what differs between these two pictures of one view."),
     ] = None,
-    blind: Annotated[
-        bool, typer.Option("--blind", help="Say nothing of the damage: whatever the model sees is removed.")
-    ] = False,
     insist: Annotated[
         bool, typer.Option("--insist", help="What is named is there, even where it is not recognised.")
     ] = False,
@@ -80,6 +81,9 @@ def restore(
         bool, typer.Option("--overwrite", help="Restore finished ones again; replace files that are there.")
     ] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute.")] = "auto",
+    gpus: Annotated[
+        int, typer.Option(min=0, max=64, metavar="N", help="Processes that share the folder, one GPU each.")
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")] = False,
 ) -> None:
@@ -91,18 +95,28 @@ def restore(
     """
     from defusion_cli.files import remove_leftovers
     from defusion_cli.restore.plan import parse_scale, plan_jobs
+    from defusion_cli.restore.shares import SHARE, own_share
 
     reduction = parse_scale(scale)
-    ids = list(dict.fromkeys(degradation or ([] if example or blind else [AUTO])))
-    label = _label(ids, example, blind)
+    ids = list(dict.fromkeys(degradation or ([] if example else [AUTO])))
+    label = _label(ids, example)
     jobs = plan_jobs(source, out, overwrite)
     _check_report(report, reference, jobs)
+    share = own_share()
+    if share.total > 1 or gpus:
+        _check_shared(report, json)
+    if gpus and not dry_run and SHARE not in os.environ:
+        _run_shares(gpus, jobs, out)
+        return
+    jobs = share.of(jobs)
+    if not jobs:
+        return
     task = _load(model, device, ids, example, insist)
     from defusion_cli.restore.run import Options
 
     sampling: dict[str, Any] = {"steps": steps, "seed": seed, "tile": tile}
     settings = {"model": model, **sampling, "scale": round(1 / reduction, 4) if reduction else scale}
-    ledger = _open_ledger(jobs, out, {"task": task, "quality": quality, "insist": insist, **settings})
+    ledger = _open_ledger(jobs, out, {"task": task, "quality": quality, "insist": insist, **settings}, share)
     if dry_run:
         _show_plan(jobs, ledger, overwrite, label)
         return
@@ -114,32 +128,35 @@ def restore(
     shown = _show(report, outcomes, label, reference)
     if json:
         _print_report(outcomes, out, shown, {"instruction": label, **settings})
-    elif shown or any(outcome.state != "failed" for outcome in outcomes):
+    elif share.total == 1 and (shown or any(outcome.state != "failed" for outcome in outcomes)):
         console.result(str(shown or (out if out.is_dir() else jobs[0].target)))
     counts = {words: sum(outcome.state == state for outcome in outcomes) for state, words in _STATES.items()}
-    console.summary(counts, time.monotonic() - start, out)
+    where = out if share.total == 1 else f"{out}, share {share.number} of {share.total}"
+    console.summary(counts, time.monotonic() - start, where)
     if counts["failed"]:
         raise typer.Exit(3)
 
 
-def _label(ids: list[str], example: tuple[Path, Path] | None, blind: bool) -> str:
+def _label(ids: list[str], example: tuple[Path, Path] | None) -> str:
     """What is to be removed, in words; names are checked before anything slow happens."""
     from defusion_cli.plugins import installed_plugins
 
-    ways = [name for name, given in (("--degradation", ids), ("--example", example), ("--blind", blind)) if given]
-    if len(ways) > 1:
+    if ids and example:
         raise UsageError(
             "What to remove is said in more than one way.",
-            found=" and ".join(ways),
-            accepted="one of --degradation (several times for a mixture), --example and --blind",
+            found="--degradation and --example",
+            accepted="one of --degradation (several times for a mixture) and --example",
         )
-    if AUTO in ids and len(ids) > 1:
-        raise UsageError("--degradation auto goes with no other.", found=" and ".join(ids), fix=f"--degradation {AUTO}")
-    for plugin_id in ids if ids != [AUTO] else ():
+    word = next((one for one in ids if one in (AUTO, BLIND)), None)
+    if word and len(ids) > 1:
+        raise UsageError(
+            f"--degradation {word} goes with no other.", found=" and ".join(ids), fix=f"--degradation {word}"
+        )
+    for plugin_id in () if word else ids:
         installed_plugins()[plugin_id]
     if example:
         return f"example {example[0].name} {example[1].name}"
-    return " + ".join(ids) or "blind"
+    return " + ".join(ids)
 
 
 def _check_report(report: Path | None, reference: Path | None, jobs: Sequence[Job]) -> None:
@@ -159,6 +176,28 @@ def _check_report(report: Path | None, reference: Path | None, jobs: Sequence[Jo
         )
     if report.resolve() in {path.resolve() for job in jobs for path in (job.source, job.target)}:
         raise UsageError(f"The sheet would replace {report}, a photograph.", fix="--report sheet.jpg")
+
+
+def _check_shared(report: Path | None, json: bool) -> None:
+    for name, given in (("--report", report), ("--json", json)):
+        if given:
+            raise UsageError(
+                f"{name} does not go with shares of a folder, of which none knows of the others.",
+                fix=f"run the command with {name} and without --gpus afterwards: what is finished is skipped",
+            )
+
+
+def _run_shares(count: int, jobs: Sequence[Job], out: Path) -> None:
+    from defusion_cli.restore.shares import run_shares
+
+    start = time.monotonic()
+    console.note(f"{len(jobs)} pictures, shared by {count} processes; the first one shows its progress")
+    try:
+        run_shares(count, sys.argv[1:])
+    finally:
+        there = sum(job.target.is_file() for job in jobs)
+        console.summary({"there": there, "missing": len(jobs) - there}, time.monotonic() - start, out)
+    console.result(str(out if out.is_dir() else jobs[0].target))
 
 
 def _is_page(report: Path) -> bool:
@@ -198,13 +237,13 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
         pipeline = load_pipeline(model, choose_device(device))
     # What was recognised need not be asked about again.
     instructor = Instructor(pipeline, installed_plugins(), insist=insist or recogniser is not None)
-    if ids and not recogniser:
+    if ids and ids != [BLIND] and not recogniser:
         return _Task(pipeline, instructor, instructor.by_parts(ids))
     instruction = instructor.example(*pair) if pair else instructor.blind()
     return _Task(pipeline, instructor, instruction, recogniser)
 
 
-def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Ledger | None:
+def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any], share: Share) -> Ledger | None:
     """The record of OUT; none for a single file, beside which nobody expects a second one."""
     from defusion_cli.restore.ledger import Ledger
     from defusion_cli.restore.model import fingerprint
@@ -216,7 +255,7 @@ def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any]) -> Le
     tokens = hashlib.sha256(shown).hexdigest()[:16]
     if task.recogniser is not None:
         tokens = f"{AUTO} {fingerprint(model, recogniser=True)}"
-    return Ledger(out, settings | {"model": fingerprint(model), "tokens": tokens})
+    return Ledger(out, settings | {"model": fingerprint(model), "tokens": tokens}, share)
 
 
 def _run(
@@ -237,7 +276,7 @@ def _run(
 
         def watch(outcome: Outcome) -> None:
             if outcome.problem:
-                bar.note(str(outcome.problem))
+                (bar.note if console.speaks() else console.complain)(str(outcome.problem))
             elif outcome.state == "restored":
                 words = remarks_in_words(outcome.facts)
                 if words:

@@ -279,7 +279,7 @@ class DefusionPipeline(DiffusionPipeline):
 def use_bfloat16(device_type: str) -> bool:
     """True where bfloat16 convolutions are faster than float32: AVX-512 BF16 or AMX CPUs, and recent GPUs."""
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type == "cpu":
         return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,11 +18,15 @@ from defusion_cli import __version__
 from defusion_cli.restore.plan import Job
 
 LEDGER_NAME = "defusion-restore.jsonl"
+_SHARES_NAME = "defusion-restore.{}-of-{}.jsonl"
 _VERSION = 1
 
 
 class Ledger:
     """The record of one output folder.
+
+    Of a line only its place is remembered, so that a million of them take little memory. Processes that share a folder
+    write files of their own, for on network disks lines of several would mix; all of them are read.
 
     Parameters
     ----------
@@ -29,49 +34,53 @@ class Ledger:
         The output folder, which need not exist yet.
     settings
         Everything that decides the pixels, as plain JSON values.
+    share
+        The number of this process, from 1, and how many there are.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self._path, self._settings = folder / LEDGER_NAME, dict(settings)
-        self._lines: dict[str, list[dict[str, Any]]] = {}
-        for line in self._read():
-            self._lines.setdefault(str(line["name"]), []).append(line)
-
-    def _read(self) -> list[dict[str, Any]]:
-        """The lines that can be understood; a torn last line, left by a kill, cannot."""
-        try:
-            text = self._path.read_bytes().decode("utf-8", errors="replace")
-        except FileNotFoundError:
-            return []
-        found = []
-        for line in text.splitlines():
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(content, dict) and content.get("version") == _VERSION and "name" in content:
-                found.append(content)
-        return found
+    def __init__(self, folder: Path, settings: Mapping[str, Any], share: tuple[int, int] = (1, 1)) -> None:
+        self._folder, self._settings = folder, dict(settings)
+        self._path = folder / (LEDGER_NAME if share[1] == 1 else _SHARES_NAME.format(*share))
+        shares = folder.glob(_SHARES_NAME.format("*", "*"))
+        self._read = dict.fromkeys(sorted({folder / LEDGER_NAME, self._path, *shares}, key=_changed), 0)
+        self._places: dict[str, tuple[tuple[Path, int], ...]] = {}
+        self._reading = threading.Lock()
+        self._refresh()
 
     def is_finished(self, job: Job) -> bool:
         """True if the target was made from this very source with these very settings, and is still there."""
-        lines = self._lines.get(job.name)
-        if not lines or not job.target.is_file():
+        if not job.target.is_file():
             return False
-        last = lines[-1]
+        if not self._is_finished(job):
+            self._refresh()  # somebody else may just have made it
+        return self._is_finished(job)
+
+    def _is_finished(self, job: Job) -> bool:
+        lines = self._lines_of(job)
+        last = lines[-1] if lines else {}
         made = (last.get("settings"), last.get("source"), last.get("bytes"))
         return made == (self._settings, _identity(job.source), job.target.stat().st_size)
 
+    def _refresh(self) -> None:
+        """Read what was written since, by this or another process."""
+        with self._reading:
+            for path, start in self._read.items():
+                for place, line in _lines(path, start):
+                    self._read[path] = place + len(line)
+                    name = (_content(line) or {}).get("name")
+                    if isinstance(name, str):
+                        self._places[name] = (*self._places.get(name, ()), (path, place))
+
     def facts(self, job: Job, names: Sequence[str]) -> dict[str, Any]:
         """What the last line of a file says under these names, as far as it does."""
-        last = (self._lines.get(job.name) or [{}])[-1]
+        last = (self._lines_of(job) or [{}])[-1]
         return {name: last[name] for name in names if name in last}
 
     def owns(self, job: Job) -> bool:
         """True if the file at the target was written by an earlier run, and not changed since."""
         with open(job.target, "rb") as file:
             digest = _digest(file)[1]
-        return any(line.get("sha256") == digest for line in self._lines.get(job.name, []))
+        return any(line.get("sha256") == digest for line in self._lines_of(job))
 
     def add(self, job: Job, file: BinaryIO, facts: Mapping[str, Any]) -> None:
         """Record that the content of `file` is about to be put at the target; `facts` are for people to read."""
@@ -88,12 +97,47 @@ class Ledger:
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(line, ensure_ascii=False).encode() + b"\n"
-        with open(self._path, "a+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            torn = size > 0 and file.read(1) != b"\n"
-            file.write(b"\n" + text if torn else text)
-        self._lines.setdefault(job.name, []).append(line)
+        with open(self._path, "a+b") as ledger:
+            size = ledger.seek(0, os.SEEK_END)
+            ledger.seek(max(0, size - 1))
+            torn = size > 0 and ledger.read(1) != b"\n"
+            ledger.write(b"\n" + text if torn else text)
+            ledger.flush()
+            os.fsync(ledger.fileno())  # before the file has its name
+
+    def _lines_of(self, job: Job) -> list[dict[str, Any]]:
+        """What is recorded of a job, oldest first."""
+        lines = []
+        for path, place in self._places.get(job.name, ()):
+            with open(path, "rb") as file:
+                file.seek(place)
+                lines.append(_content(file.readline()) or {})
+        return lines
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def _lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of a file from byte `start` on, each with its place; one that is being written is none yet."""
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        file.seek(start)
+        for line in file:
+            if line.endswith(b"\n"):
+                yield start, line
+            start += len(line)
+
+
+def _content(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None if it cannot be understood, as one that was torn by a kill."""
+    try:
+        content = json.loads(line.decode("utf-8", errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) and content.get("version") == _VERSION else None
 
 
 def _digest(file: BinaryIO) -> tuple[int, str]:

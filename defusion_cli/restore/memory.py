@@ -53,8 +53,9 @@ def choose_batch(backbone: str, device: torch.device, tile_px: int) -> int:
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken on the device, or 2 GiB where nobody tells."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch keeps for itself is free, too: equal pictures are to have equal tiles
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return min([_UNKNOWN_FREE] if not (known := [*_system_free(), *_group_free()]) else known)
 
 

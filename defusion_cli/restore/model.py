@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from functools import cache, partial
@@ -154,7 +155,7 @@ def load_recogniser(model: str = DEFAULT_MODEL, device: str | torch.device = "cp
         raise UsageError(
             f"The model {model} cannot recognise by itself what is wrong with a photograph.",
             found=f"no folder recogniser in {folder.parent}",
-            fix="name the damage, as in --degradation rain (defusion degrade --list names all), or add --blind",
+            fix="name the damage, as in --degradation rain (defusion degrade --list names all), or --degradation blind",
         )
     network: DegradationRecogniser = _load_module(DegradationRecogniser, folder, _check_recogniser)  # type: ignore[assignment]
     return network.to(device)
@@ -177,13 +178,17 @@ def fingerprint(model: str, *, recogniser: bool = False) -> str:
 def choose_device(name: str) -> torch.device:
     """``auto`` (a CUDA GPU if there is one, else the CPU), or a device by torch's name for it.
 
+    Of several processes that share a folder each has a GPU of its own (LOCAL_RANK).
+
     Raises
     ------
     UsageError
         If there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     accepted = ["auto", "cpu"] + [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if name not in accepted and not (name == "cuda" and torch.cuda.is_available()):
         raise UsageError("There is no such --device here.", found=name, accepted=", ".join(accepted))

@@ -45,14 +45,24 @@ def plan_jobs(source: Path, out: Path, overwrite: bool = False) -> list[Job]:
         jobs = [_file_job(source, out)]
     else:
         raise DataError(f"{source} does not exist.", accepted="a picture or a folder of pictures")
-    sources = {job.source.resolve() for job in jobs}
-    clash = next((job for job in jobs if job.target.resolve() in sources), None)
+    folders: dict[Path, Path] = {}
+    sources = {_resolved(job.source, folders) for job in jobs}
+    clash = next((job for job in jobs if _resolved(job.target, folders) in sources), None)
     if clash and not overwrite:
         raise UsageError(
             f"{clash.target} would replace an original.",
             fix="name another output, or add --overwrite if the originals may go",
         )
     return jobs
+
+
+def _resolved(path: Path, folders: dict[Path, Path]) -> Path:
+    """`path.resolve()`, but each folder once: of a million files that is three minutes."""
+    folder = folders.get(path.parent)
+    if folder is None:
+        folder = folders[path.parent] = path.parent.resolve()
+    full = folder / path.name
+    return full.resolve() if full.is_symlink() else full
 
 
 def _folder_jobs(source: Path, out: Path) -> list[Job]:

@@ -98,13 +98,13 @@ def test_a_picture_comes_out_the_same_alone_and_among_others(
 
 
 def test_the_way_of_instructing_matters_and_so_do_seed_and_steps(folder: Path, model: str) -> None:
-    assert run("in/a.png", "blind.png", "--model", model, "--blind").exit_code == 0
+    assert run("in/a.png", "blind.png", "--model", model, "--degradation", "blind").exit_code == 0
     ways = {
-        "blind2": ("--blind",),
+        "blind2": ("--degradation", "blind"),
         "rain": ("--degradation", "rain"),
         "example": ("--example", "in/a.png", "blind.png"),
-        "seed": ("--blind", "--steps", "3", "--seed", "7"),  # one step sees nothing of the noise
-        "steps": ("--blind", "--steps", "3"),
+        "seed": ("--degradation", "blind", "--steps", "3", "--seed", "7"),  # one step sees nothing of the noise
+        "steps": ("--degradation", "blind", "--steps", "3"),
     }
     made = {}
     for name, options in ways.items():
@@ -120,7 +120,7 @@ def test_the_way_of_instructing_matters_and_so_do_seed_and_steps(folder: Path, m
 
 def test_a_broken_file_is_named_and_the_rest_done(folder: Path, model: str) -> None:
     Path("in/c.png").write_bytes(Path("in/a.png").read_bytes()[:100])
-    done = run("in", "out", "--blind", "--model", model, "--json")
+    done = run("in", "out", "--degradation", "blind", "--model", model, "--json")
     assert done.exit_code == 3
     report = json.loads(done.stdout)
     assert (report["kind"], report["counts"]) == ("defusion-restore", {"restored": 2, "skipped": 0, "failed": 1})
@@ -137,7 +137,7 @@ def test_what_is_not_restored_comes_back_as_it_was(folder: Path, model: str, pho
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a cat"
     turned.save("in/turned.jpg", exif=exif)
-    assert run("in", "out", "--blind", "--model", model).exit_code == 0
+    assert run("in", "out", "--degradation", "blind", "--model", model).exit_code == 0
     samples = cv2.imread("out/deep.png", cv2.IMREAD_UNCHANGED)
     assert samples.dtype == np.uint16 and len(np.unique(samples & 255)) > 50
     with Image.open("out/alpha.png") as image:
@@ -159,22 +159,26 @@ def test_a_dry_run_writes_nothing(folder: Path, model: str) -> None:
     ("args", "code", "says"),
     [
         (("in", "out", "--degradation", "snwo"), 2, "did you mean snow"),
-        (("in", "out", "--degradation", "snow", "--blind"), 2, "more than one way"),
+        (("in", "out", "--degradation", "snow", "--degradation", "blind"), 2, "goes with no other"),
         (("in", "out"), 2, "no folder recogniser"),
         (("in", "out", "--degradation", "auto"), 2, "as in --degradation rain"),
         (("in", "out", "--degradation", "auto", "--degradation", "snow"), 2, "goes with no other"),
-        (("none", "out", "--blind"), 3, "none does not exist"),
-        (("in", "in", "--blind"), 2, "--overwrite"),
-        (("in", "out", "--blind", "--report", "sheet.txt"), 2, "--report"),
-        (("in", "out", "--blind", "--reference", "in"), 2, "add --report report.html"),
-        (("in", "out", "--blind", "--report", "r.html", "--reference", "none"), 3, "none does not exist"),
-        (("in", "out", "--blind", "--compare", "in/a.png"), 2, "would replace in/a.png"),
-        (("in", "out", "--blind", "--model", "./nowhere"), 2, "names no model"),
-        (("in", "out", "--blind", "--device", "abacus"), 2, "accepted: auto, cpu"),
+        (("none", "out", "--degradation", "blind"), 3, "none does not exist"),
+        (("in", "in", "--degradation", "blind"), 2, "--overwrite"),
+        (("in", "out", "--degradation", "blind", "--report", "sheet.txt"), 2, "--report"),
+        (("in", "out", "--degradation", "blind", "--reference", "in"), 2, "add --report report.html"),
+        (
+            ("in", "out", "--degradation", "blind", "--report", "r.html", "--reference", "none"),
+            3,
+            "none does not exist",
+        ),
+        (("in", "out", "--degradation", "blind", "--compare", "in/a.png"), 2, "would replace in/a.png"),
+        (("in", "out", "--degradation", "blind", "--model", "./nowhere"), 2, "names no model"),
+        (("in", "out", "--degradation", "blind", "--device", "abacus"), 2, "accepted: auto, cpu"),
         (("in", "out", "--example", "in/a.png", "in/sub/b.jpg"), 3, "differ in size"),
         (("in", "out", "--example", "in/a.png", "missing.png"), 3, "missing.png"),
-        (("in", "out", "--blind", "--steps", "51"), 2, "--steps"),
-        (("in", "out", "--blind", "--tile", "100"), 2, "--tile"),
+        (("in", "out", "--degradation", "blind", "--steps", "51"), 2, "--steps"),
+        (("in", "out", "--degradation", "blind", "--tile", "100"), 2, "--tile"),
     ],
 )
 def test_refusals(folder: Path, model: str, args: tuple[str, ...], code: int, says: str) -> None:
@@ -228,8 +232,8 @@ def test_a_page_with_scores(folder: Path, model: str, photo: np.ndarray) -> None
 
 
 def test_a_page_of_pictures_that_were_done_before(folder: Path, model: str) -> None:
-    run("in", "out", "--blind", "--model", model)
-    done = run("in", "out", "--blind", "--model", model, "--report", "r.html")
+    run("in", "out", "--degradation", "blind", "--model", model)
+    done = run("in", "out", "--degradation", "blind", "--model", model, "--report", "r.html")
     assert done.exit_code == 0
     page = _page("r.html")
     assert [entry["notes"] for entry in page["entries"]] == [["done before"]] * 2
@@ -256,7 +260,7 @@ def test_a_page_tells_what_was_recognised_and_how_sure_that_is(folder: Path) -> 
 def test_the_scale_can_be_forced_and_is_told(folder: Path, model: str) -> None:
     made = {}
     for scale in ("auto", "1", "0.25"):
-        done = run("in/a.png", f"{scale}.png", "--blind", "--model", model, "--scale", scale, "--json")
+        done = run("in/a.png", f"{scale}.png", "--degradation", "blind", "--model", model, "--scale", scale, "--json")
         assert done.exit_code == 0, done.output
         report = json.loads(done.stdout)
         made[scale] = Path(f"{scale}.png").read_bytes(), report["files"][0]["scales"], report["settings"]["scale"]
@@ -264,7 +268,7 @@ def test_the_scale_can_be_forced_and_is_told(folder: Path, model: str) -> None:
     assert made["auto"] == (made["1"][0], [1.0], "auto")  # a small picture is never reduced
     assert made["0.25"][0] != made["1"][0] and made["0.25"][1:] == ([0.25], 0.25)
     Path("defusion.toml").write_text("[restore]\nscale = 0.25\n")
-    assert run("in/a.png", "toml.png", "--blind", "--model", model).exit_code == 0
+    assert run("in/a.png", "toml.png", "--degradation", "blind", "--model", model).exit_code == 0
     assert Path("toml.png").read_bytes() == made["0.25"][0]
-    refused = run("in/a.png", "x.png", "--blind", "--model", model, "--scale", "0.3")
+    refused = run("in/a.png", "x.png", "--degradation", "blind", "--model", model, "--scale", "0.3")
     assert refused.exit_code == 2 and "0.3" in refused.stderr and not Path("x.png").exists()
