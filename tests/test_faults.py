@@ -267,17 +267,8 @@ def test_kills_at_random_moments():
 @pytest.mark.slow
 def test_sigterm_ends_the_command_with_143(tmp_path, photos):
     model = save_tiny_model(tmp_path / "model")
-    command = [
-        sys.executable,
-        "-m",
-        "defusion_cli",
-        "restore",
-        str(photos),
-        str(tmp_path / "out"),
-        "--degradation",
-        "blind",
-    ]
-    command += ["--model", str(model), "--steps", "50", "--json"]
+    command = [sys.executable, "-m", "defusion_cli", "restore", str(photos), str(tmp_path / "out")]
+    command += ["--degradation", "blind", "--model", str(model), "--steps", "50", "--json"]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not list(tmp_path.glob("out/*.png")) and run.poll() is None:
         time.sleep(0.02)
