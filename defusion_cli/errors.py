@@ -67,6 +67,11 @@ class PluginError(DefusionError):
     exit_code = 4
 
 
+def one_line(text: str) -> str:
+    """A stranger's words without line breaks, escape codes and other characters that have no look of their own."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The nearest known name to a mistyped one, or None."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.55)

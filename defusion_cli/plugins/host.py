@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from defusion_cli.errors import PluginError, UsageError, did_you_mean
+from defusion_cli.errors import PluginError, UsageError, did_you_mean, one_line
+from defusion_cli.plugins.attributes import wrong_attribute
 from defusion_cli.plugins.contract import Degradation
 
 ENTRY_POINT_GROUP = "defusion.degradations"
@@ -60,18 +61,9 @@ class Registry(Mapping[str, Degradation[Any]]):
         Raises
         ------
         PluginError
-            If it is no `Degradation`, lacks an attribute, or its id is taken.
+            If it is no `Degradation`, lacks an attribute or has a wrong one, or its id is taken.
         """
-        if not isinstance(plugin, Degradation):
-            kind = type(plugin).__name__
-            raise PluginError(
-                f"{source} is not a degradation.",
-                found=kind,
-                accepted="an instance of defusion_cli.plugins.Degradation",
-            )
-        missing = [a for a in ("id", "summary", "position", "Params") if not hasattr(plugin, a)]
-        if missing:
-            raise PluginError(f"{source} lacks the class attribute {', '.join(missing)}.")
+        plugin = _usable(plugin, source)
         if plugin.id in self._plugins:
             raise PluginError(
                 f"Two distributions provide a degradation named {plugin.id!r}.",
@@ -116,6 +108,24 @@ class Registry(Mapping[str, Degradation[Any]]):
         return len(self._plugins)
 
 
+def _usable(plugin: object, source: Source) -> Degradation[Any]:
+    """`plugin` itself, or a `PluginError` that says why nothing can be done with it."""
+    if not isinstance(plugin, Degradation):
+        kind = type(plugin).__name__
+        raise PluginError(
+            f"{source} is not a degradation.",
+            found=kind,
+            accepted="an instance of defusion_cli.plugins.Degradation",
+        )
+    missing = [a for a in ("id", "summary", "position", "Params") if not hasattr(plugin, a)]
+    if missing:
+        raise PluginError(f"{source} lacks the class attribute {', '.join(missing)}.")
+    wrong = wrong_attribute(plugin)
+    if wrong:
+        raise PluginError(f"{source}: {wrong}")
+    return plugin
+
+
 def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint], own_only: bool = False) -> Registry:
     """Load every entry point; those that fail are kept in ``registry.broken`` with their reason.
 
@@ -143,19 +153,25 @@ def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint], own_onl
             registry.broken.append(BrokenPlugin(entry.name, source, reason, f"move or rename {stray}"))
             continue
         try:
-            plugin = entry.load()
+            plugin = _usable(entry.load(), source)
+            if plugin.id != entry.name:
+                raise PluginError(
+                    f"{source}: the id must be the name of the entry point.",
+                    found=f"id {plugin.id}, entry point {entry.name}",
+                )
             if not _refuse_second(registry, plugin, source):
                 registry.add(plugin, source)
         except PluginError as error:
-            registry.broken.append(BrokenPlugin(entry.name, source, " ".join(str(error).split()), fix))
+            registry.broken.append(BrokenPlugin(entry.name, source, one_line(str(error)), fix))
         except (Exception, SystemExit) as error:  # a stranger's module may raise anything at all on import
-            registry.broken.append(BrokenPlugin(entry.name, source, f"{type(error).__name__}: {error}", fix))
+            reason = one_line(f"{type(error).__name__}: {error}")
+            registry.broken.append(BrokenPlugin(entry.name, source, reason, fix))
     return registry
 
 
-def _refuse_second(registry: Registry, plugin: object, source: Source) -> bool:
+def _refuse_second(registry: Registry, plugin: Degradation[Any], source: Source) -> bool:
     """If the id of `plugin` is known already, note both owners as broken, take the first one out, and say True."""
-    plugin_id = str(getattr(plugin, "id", ""))
+    plugin_id = plugin.id
     rivals = [b for b in registry.broken if b.name == plugin_id and b.reason.startswith(_TWICE)]
     if plugin_id in registry:
         first = registry.source(plugin_id)

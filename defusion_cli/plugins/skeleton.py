@@ -9,9 +9,9 @@ from string import Template
 
 from defusion_cli.errors import UsageError
 from defusion_cli.files import write_atomically
+from defusion_cli.plugins.attributes import ID
 from defusion_cli.plugins.host import Registry
 
-ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _MOST_LETTERS = 40
 _RESERVED = ("auto", "blind", "degradations")
 """What `defusion restore` does without a name, and the package of the built-in degradations."""

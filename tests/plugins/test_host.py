@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from defusion_cli.commands.plugin_list import describe_registry, registry_table
 from defusion_cli.errors import PluginError, UsageError
 from defusion_cli.plugins import Registry, Source, installed_plugins, load_registry
 
@@ -50,6 +52,37 @@ def test_broken_plugins_are_named_and_stop_nothing_else(registry_with):
     with pytest.raises(PluginError, match="installed but cannot be used") as error:
         registry["broken"]
     assert error.value.fix == "pip install --upgrade fixture-broken"
+
+
+def test_plugins_that_say_something_wrong_of_themselves_are_broken(registry_with):
+    registry = registry_with("careless")
+    assert set(registry) >= BUILT_IN
+    assert all(registry.source(name).distribution != "fixture-careless" for name in registry)
+    reasons = {broken.name: broken.reason for broken in registry.broken}
+    assert "version must be text, not int." in reasons["one"]
+    assert "id must be text, not int." in reasons["seven"]
+    assert "summary must be text, not NoneType." in reasons["silent"]
+    assert "lower-case words" in reasons["Loud"]
+    assert "the name of the entry point. found: id noise, entry point alias" in reasons["alias"]
+    assert "position must be" in reasons["floating"]
+    with pytest.raises(PluginError, match="version must be text"):
+        registry["one"]
+
+
+def test_the_reasons_of_broken_plugins_are_plain_text_on_one_line(registry_with):
+    reasons = {broken.name: broken.reason for broken in registry_with("careless").broken}
+    assert reasons["colourful"] == "RuntimeError: no way [31mat all"
+
+
+def test_broken_plugins_are_listed(registry_with):
+    registry = registry_with("careless")
+    screen = Console(width=160)
+    with screen.capture() as shown:
+        screen.print(registry_table(registry))
+    assert "broken: RuntimeError: no way" in shown.get()
+    listed = describe_registry(registry)
+    assert {row["id"] for row in listed["degradations"]} >= BUILT_IN
+    assert {row["id"] for row in listed["broken"]} >= {"one", "seven", "silent", "Loud", "alias"}
 
 
 def test_two_plugins_of_one_name_are_both_refused(registry_with):
