@@ -41,6 +41,8 @@ CALLS = iter(range(10**9))
         (lambda out, image, params, rng: out[:-1], "float32 of that shape"),
         (lambda out, image, params, rng: out + 1, "must stay in"),
         (lambda out, image, params, rng: out * np.nan, "must stay in"),
+        (lambda out, image, params, rng: None, "apply must return a picture, not NoneType"),
+        (lambda out, image, params, rng: [].pop(), "apply raised IndexError: pop from empty list"),
         (lambda out, image, params, rng: image, "must return a new array"),
         (lambda out, image, params, rng: np.multiply(image, 0.9, out=image).copy(), "must not change its input"),
         (lambda out, image, params, rng: out * (0.9 + next(CALLS) % 7 / 100), "same seed must give the same pixels"),
@@ -63,6 +65,10 @@ def test_names_and_parameters_are_checked(tint_class):
         check_degradation(changed(tint_class, position=3))
     with pytest.raises(PluginError, match="faintest"):
         check_degradation(changed(tint_class, faintest=(8.0, 8.0)))
+    with pytest.raises(PluginError, match="faintest"):
+        check_degradation(changed(tint_class, faintest=None))
+    with pytest.raises(PluginError, match="version must be text, not int"):
+        check_degradation(changed(tint_class, version=1))
 
     @dataclasses.dataclass(frozen=True)
     class Bare:
@@ -76,8 +82,30 @@ def test_sampling_outside_the_ranges_is_found(tint_class):
     def sample(self, rng, severity=None):
         return self.Params(strength=1.5)
 
-    with pytest.raises(Exception, match="out of range"):
+    with pytest.raises(
+        PluginError, match=r"tint: sampled parameters must lie in their ranges: tint\.strength"
+    ) as error:
         check_degradation(changed(tint_class, sample=sample))
+    assert error.value.found == "1.5" and "0 … 1" in error.value.accepted
+
+
+@pytest.mark.parametrize("method", ["sample", "neutral", "instruction", "apply_8bit"])
+def test_every_method_that_raises_is_named(tint_class, method):
+    def raising(self, *arguments):
+        raise ValueError("no\n\x1blines")
+
+    with pytest.raises(PluginError, match=f"tint: {method} raised ValueError: no lines"):
+        check_degradation(changed(tint_class, **{method: raising}))
+
+
+def test_what_is_no_params_is_found(tint_class):
+    with pytest.raises(PluginError, match="sample must return Params, not NoneType"):
+        check_degradation(changed(tint_class, sample=lambda self, rng, severity=None: None))
+
+
+def test_what_is_no_instruction_is_found(tint_class):
+    with pytest.raises(PluginError, match="the instruction must be"):
+        check_degradation(changed(tint_class, instruction=lambda self, ground, params, rng: ground[:-1]))
 
 
 def test_severity_that_runs_backwards_is_found(tint_class):
