@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defusion_cli.errors import DataError, PluginError
+from defusion_cli.errors import DataError, PluginError, UsageError, one_line
 from defusion_cli.plugins.contract import Degradation, Image, Scene
 from defusion_cli.plugins.depth import pseudo_depth
 from defusion_cli.plugins.params import build_params, params_to_json, replace_params
@@ -23,6 +23,12 @@ from defusion_cli.plugins.patience import patience
 Plugins = Mapping[str, Degradation[Any]]
 
 _MAX_SEED = 2**63
+
+_ROUNDING = 0.001
+"""How far out of [0, 1] a picture may be: no more than float32 accounts for, far less than a step of 8 bits."""
+_LARGEST_BITS = np.float32(1 + _ROUNDING).view(np.uint32)
+_ACCEPTED_RANGE = "finite values in [0, 1]"
+_WHOSE = "defusion degrade --list shows which package it comes from"
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,14 @@ def draw_recipe(
         stage_rng = np.random.default_rng(draw_seed(rng))
         try:
             params = plugin.sample(stage_rng, severity)
+            build_params(plugin.Params, params_to_json(params), plugin_id)
+        except UsageError as error:
+            raise PluginError(
+                f"The degradation {plugin_id!r} drew parameters out of their ranges: {error.failed}",
+                found=error.found,
+                accepted=error.accepted,
+                fix=_WHOSE,
+            ) from None
         except Exception as error:  # as in _apply_stage
             raise _failure(plugin, error) from error
         if overrides and plugin_id in overrides:
@@ -162,7 +176,9 @@ def apply_recipe(
     Raises
     ------
     PluginError
-        If a plugin raises, or returns something that is not a picture of the same size.
+        If a plugin raises, or returns something that is not a picture of the same size with values in [0, 1].
+    DataError
+        If `image` has values that are none, and a plugin hands them on.
     """
     scene = scene or Scene()
     if scene.depth is None and needs_depth(recipe, plugins, keep):
@@ -196,14 +212,39 @@ def _apply_stage(image: Image, stage: Stage, plugin: Degradation[Any], scene: Sc
             found=found,
             accepted=f"float32 {image.shape}",
         )
+    if not _in_range(out):
+        if not _in_range(image):
+            raise DataError("This picture cannot be damaged.", found=_range(image), accepted=_ACCEPTED_RANGE)
+        raise PluginError(
+            f"The degradation {plugin.id!r} returned values that no picture has.",
+            found=_range(out),
+            accepted=_ACCEPTED_RANGE,
+            fix=_WHOSE,
+        )
     return out
+
+
+def _in_range(image: Image) -> bool:
+    """Whether all values are finite and in [0, 1], but for rounding."""
+    # As whole numbers, floats from 0 up are in order, and negative ones, infinity and NaN lie above: one look at all
+    # the values, where the smallest and the largest would take two.
+    if image.size == 0 or image.view(np.uint32).max() <= _LARGEST_BITS:
+        return True
+    return bool(image.min() >= -_ROUNDING and image.max() <= 1 + _ROUNDING)
+
+
+def _range(image: Image) -> str:
+    unknown = np.count_nonzero(~np.isfinite(image))
+    if unknown:
+        return f"{unknown} of {image.size} values not finite"
+    return f"{image.min():.4g} … {image.max():.4g}"
 
 
 def _failure(plugin: Degradation[Any], error: Exception) -> PluginError:
     return PluginError(
         f"The degradation {plugin.id!r} failed.",
-        found=f"{type(error).__name__}: {error}",
-        fix="defusion degrade --list shows which package it comes from",
+        found=one_line(f"{type(error).__name__}: {error}"),
+        fix=_WHOSE,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from defusion_cli.errors import DataError, PluginError, UsageError
+from defusion_cli.ground import draw_instruction
 from defusion_cli.plugins import (
     Recipe,
     Scene,
@@ -104,6 +105,48 @@ def test_a_plugin_that_raises_is_named(photo, registry_with):
     assert "too dark for me" in error.value.found
     with pytest.raises(PluginError, match="no picture of the same size"):
         apply_recipe(photo, draw_recipe(["shapeless"], plugins, rng), plugins)
+
+
+@pytest.mark.parametrize(("plugin", "found"), [("hollow", "1 of 300 values not finite"), ("glaring", "… 1.5")])
+def test_values_that_no_picture_has_are_refused(registry_with, plugin, found):
+    plugins = registry_with("absurd")
+    recipe = draw_recipe([plugin], plugins, np.random.default_rng(0))
+    with pytest.raises(PluginError, match=f"{plugin!r} returned values that no picture has") as error:
+        apply_recipe(np.linspace(0, 1, 300, dtype=np.float32).reshape(10, 10, 3), recipe, plugins)
+    assert found in error.value.found
+    assert error.value.accepted == "finite values in [0, 1]"
+    with pytest.raises(PluginError):
+        draw_instruction([plugin], plugins, np.random.default_rng(0), size=32)
+
+
+@pytest.mark.parametrize("value", [-1e-6, -0.0, 1 + 1e-6])
+def test_rounding_is_no_mistake(registry_with, value):
+    plugins = registry_with("tint")
+    recipe = draw_recipe(["tint"], plugins, np.random.default_rng(0), overrides={"tint": {"strength": 0}})
+    image = np.full((3, 4, 3), value, np.float32)
+    np.testing.assert_array_equal(apply_recipe(image, recipe, plugins), image)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.01, 1.01])
+def test_no_plugin_is_blamed_for_the_picture_it_is_given(registry_with, value):
+    plugins = registry_with("tint")
+    recipe = draw_recipe(["tint"], plugins, np.random.default_rng(0), overrides={"tint": {"strength": 0}})
+    with pytest.raises(DataError, match="This picture cannot be damaged"):
+        apply_recipe(np.full((3, 4, 3), value, np.float32), recipe, plugins)
+
+
+def test_parameters_drawn_out_of_their_ranges_are_the_plugins_mistake(registry_with):
+    plugins = registry_with("absurd")
+    with pytest.raises(PluginError, match=r"'wild' drew parameters out of their ranges: wild\.strength") as error:
+        draw_recipe(["wild"], plugins, np.random.default_rng(0), overrides={"wild": {"strength": 0.5}})
+    assert error.value.found == "1.5" and "0 … 1" in error.value.accepted
+
+
+def test_the_words_of_a_failing_plugin_are_plain_text_on_one_line(registry_with, photo):
+    plugins = registry_with("absurd")
+    with pytest.raises(PluginError) as error:
+        apply_recipe(photo, draw_recipe(["blurting"], plugins, np.random.default_rng(0)), plugins)
+    assert error.value.found == "ValueError: no [31mlines"
 
 
 def test_seeds_have_63_bits(rng):
