@@ -122,6 +122,10 @@ def _entry(where: str, line: bytes) -> Entry:
 
 def _stays_inside(name: str) -> bool:
     """True for a relative path that is one on every operating system, and that does not climb."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # JSON can hold half a letter, a file name cannot
+        return False
     windows = PureWindowsPath(name)
     plain = bool(name) and "\\" not in name and "\0" not in name and not windows.drive and not windows.root
     return plain and ".." not in PurePosixPath(name).parts and PurePosixPath(name).name != ""

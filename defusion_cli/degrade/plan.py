@@ -141,6 +141,14 @@ def plan_folder(source: Path, out: Path, damage: Damage, plugins: Plugins) -> Pl
     return Plan(names, make, len(origin))
 
 
+def _refuse_control_characters(name: str, manifest: Path) -> None:
+    """A file of one's own may be called so; a stranger's manifest shall not write on the terminal."""
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise DataError(
+            f"{manifest} has a name with control characters.", found=repr(name)[:120], accepted="names that can be read"
+        )
+
+
 def plan_manifest(manifest: Path, source: Path, out: Path, plugins: Plugins) -> Plan:
     """Tasks that make again what `manifest` lists, from the pictures in `source`.
 
@@ -152,6 +160,8 @@ def plan_manifest(manifest: Path, source: Path, out: Path, plugins: Plugins) -> 
     places: dict[str, list[int]] = {}
     outputs: list[str] = []
     for place, entry in read_manifest(manifest):
+        _refuse_control_characters(entry.source, manifest)
+        _refuse_control_characters(entry.output, manifest)
         if PurePosixPath(entry.output).suffix.lower() not in FORMATS:
             raise DataError(f"{manifest} names an output that is no picture.", found=entry.output[:120])
         if not source.is_dir():
