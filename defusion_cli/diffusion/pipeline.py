@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ from defusion_cli.plugins.compose import Plugins
 from defusion_cli.thumbnail import THUMBNAIL_PX
 
 _EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "default"
+
+
+_OUTPUT_TYPES = ("pil", "np", "pt")
+_MOST_STEPS = 1000
 
 
 def make_thumbnail(pixels: Tensor, side: int = THUMBNAIL_PX) -> Tensor:
@@ -80,12 +85,12 @@ class DefusionPipeline(DiffusionPipeline):
         damage_scale: float = 3.0,
         refinement: Mapping[str, float] | None = None,
         faint_refinement: Mapping[str, float] | None = None,
-        together: Sequence[Sequence[str]] = (),
+        together: Sequence[Sequence[str]] | None = None,  # diffusers complains of a bare Sequence
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, tokenizer=tokenizer, scheduler=scheduler)
         factors = {"refinement": dict(refinement or {}), "faint_refinement": dict(faint_refinement or {})}
-        self.register_to_config(damage_scale=damage_scale, together=[list(ids) for ids in together], **factors)
+        self.register_to_config(damage_scale=damage_scale, together=[list(ids) for ids in together or ()], **factors)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path = "default", **options: Any) -> Any:
@@ -94,6 +99,8 @@ class DefusionPipeline(DiffusionPipeline):
         This is diffusers' own loader, with its options. ``defusion restore --model`` is more careful with folders
         of strangers (`defusion_cli.restore.model.load_pipeline`).
         """
+        import defusion_cli.tokenizer.model  # noqa: F401  (diffusers finds classes of imported modules only)
+
         default = pretrained_model_name_or_path == "default"
         return super().from_pretrained(_EMBEDDED if default else pretrained_model_name_or_path, **options)
 
@@ -251,16 +258,21 @@ class DefusionPipeline(DiffusionPipeline):
             Source of y_T, for repeatable results.
         output_type
             ``"pil"``, ``"np"`` (N×H×W×3) or ``"pt"`` (N×3×H×W).
+
+        Raises
+        ------
+        ValueError
+            If the image has another shape, the steps are out of range, or there is no such output type.
         """
-        if isinstance(image, PillowImage.Image):
-            image = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
-        if isinstance(image, np.ndarray):
-            image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-        lq = image.to(self.device, torch.float32)
+        if output_type not in _OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r}; accepted are {', '.join(_OUTPUT_TYPES)}.")
+        if not isinstance(num_inference_steps, Integral) or not 1 <= num_inference_steps <= _MOST_STEPS:
+            raise ValueError(f"num_inference_steps is {num_inference_steps!r}; accepted are 1 to {_MOST_STEPS}.")
+        lq = _as_batch(image).to(self.device, torch.float32)
         tokens = self._tokens(instruction)
         noise = torch.randn(lq.shape, generator=generator).to(lq.device)
         refinement = self.refinement_of(instruction) if isinstance(instruction, str) else UNCHANGED
-        damage = self.damage(lq, tokens.to(lq.device), noise, num_inference_steps, refinement=refinement)
+        damage = self.damage(lq, tokens.to(lq.device), noise, int(num_inference_steps), refinement=refinement)
         restored: Any = (lq - damage).clamp(0, 1).cpu()
         if output_type != "pt":
             restored = restored.permute(0, 2, 3, 1).numpy()
@@ -274,6 +286,21 @@ class DefusionPipeline(DiffusionPipeline):
         if isinstance(instruction, (Tensor, np.ndarray)):
             return self.encode_instruction(instruction)
         return self.encode_names([instruction] if isinstance(instruction, str) else instruction, installed_plugins())
+
+
+def _as_batch(image: PillowImage.Image | NDArray[np.float32] | Tensor) -> Tensor:
+    """A picture as N×3×H×W; ValueError if it is none."""
+    if isinstance(image, PillowImage.Image):
+        image = np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype.kind != "f" or image.size == 0:
+            found = f"{image.dtype} {image.shape}"
+            raise ValueError(f"The image is an array {found}; accepted is floating point, H×W×3, RGB in [0, 1].")
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
+        found = f"a tensor {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"The image is {found}; accepted is a PIL image, an array H×W×3 or a tensor N×3×H×W.")
+    return image
 
 
 def use_bfloat16(device_type: str) -> bool:
