@@ -12,6 +12,8 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, cast, overload
 
+from defusion_cli.arguments import check_severity, check_whole, to_pixels
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -43,7 +45,7 @@ def _of_any_picture(function: Callable[Concatenate[Array, P], Array]) -> _OfAnyP
 
     @wraps(function)
     def of_picture(picture: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
-        return _like(picture, function(_pixels(picture), *args, **kwargs))
+        return _like(picture, function(to_pixels(picture), *args, **kwargs))
 
     return cast("_OfAnyPicture[P]", of_picture)
 
@@ -80,9 +82,9 @@ def restore(
     steps
         Denoising steps, 1 … 50; one is the most accurate.
     seed
-        Decides the noise it starts from.
+        Decides the noise it starts from; 0 … 2³² − 1.
     tile
-        Side of a tile in pixels, 128 or more; None chooses one for the free memory.
+        Side of a tile in pixels, 128 … 16384; None chooses one for the free memory.
     scale
         Size at which the damage is estimated: 1, 1/2, 1/3 …; ``"auto"`` finds it from the picture.
     device
@@ -91,9 +93,10 @@ def restore(
     Raises
     ------
     UsageError
-        For a name that nobody knows, or both `degradation` and `example`.
+        For a name that nobody knows, a number out of range, or both `degradation` and `example`.
     DataError
-        If a file cannot be read, or the pictures of the example do not fit together.
+        If a file cannot be read, an array has values that are not finite, or the pictures of the example do not fit
+        together.
 
     Examples
     --------
@@ -111,10 +114,15 @@ def restore(
     from defusion_cli.errors import UsageError
     from defusion_cli.restore.plan import parse_scale
 
+    check_whole("steps", steps, 1, 50)
+    check_whole("seed", seed, 0, 2**32 - 1)
+    if tile is not None:
+        check_whole("tile", tile, 128, 16384)
     reduction = parse_scale(str(scale))
     ids = [degradation] if isinstance(degradation, str) else list(degradation or ())
     if ids and example:
         raise UsageError("What to remove is said in more than one way.", accepted="degradation=… or example=…")
+    pair = [to_pixels(one) for one in example or ()]
     instructor = _instructor(model, device, insist or ids == ["auto"])
     if ids == ["auto"]:
         ids = list(_recogniser(model, device)(picture))
@@ -125,7 +133,6 @@ def restore(
     if ids:
         instruction = instructor.by_parts(ids)
     else:
-        pair = [_pixels(one) for one in example or ()]
         instruction = instructor.example(*pair) if pair else instructor.blind()
     return restore_parts(instructor.pipeline, picture, instruction, steps, seed, tile, reduction)
 
@@ -148,7 +155,7 @@ def degrade(
     severity
         In [0, 1], for all of them; None lets each draw its own.
     seed
-        The same one gives the same damage.
+        The same one gives the same damage; 0 or more.
     params
         Parameters to force, by plugin id: ``{"snow": {"wind_deg": 10}}``.
 
@@ -156,6 +163,8 @@ def degrade(
     ------
     UsageError
         For unknown plugins or parameters, and values out of range.
+    DataError
+        If a file cannot be read, or an array has values that no picture has.
 
     Examples
     --------
@@ -176,6 +185,8 @@ def degrade(
 
     from defusion_cli.plugins import apply_recipe, draw_recipe, installed_plugins
 
+    check_severity(severity)
+    check_whole("seed", seed, 0)
     ids = [plugins] if isinstance(plugins, str) else list(plugins)
     recipe = draw_recipe(ids, installed_plugins(), np.random.default_rng(seed), severity, params)
     return apply_recipe(picture, recipe, installed_plugins())
@@ -220,12 +231,12 @@ def make_ground(
     size
         Side in pixels, 32 … 1024.
     seed
-        Decides all that is drawn.
+        Decides all that is drawn; 0 or more.
 
     Raises
     ------
     UsageError
-        For an unknown plugin or kind, or a size out of range.
+        For an unknown plugin or kind, or a number out of range.
 
     Examples
     --------
@@ -238,9 +249,12 @@ def make_ground(
     """
     import numpy as np
 
-    from defusion_cli.ground import draw_instruction
+    from defusion_cli.ground import MAX_SIZE, MIN_SIZE, draw_instruction
     from defusion_cli.plugins import installed_plugins
 
+    check_severity(severity)
+    check_whole("size", size, MIN_SIZE, MAX_SIZE)
+    check_whole("seed", seed, 0)
     ids = [plugins] if isinstance(plugins, str) else list(plugins)
     drawn = draw_instruction(ids, installed_plugins(), np.random.default_rng(seed), kind, severity, size)
     return Ground(*drawn)
@@ -275,7 +289,7 @@ def score(
     UsageError
         For an unknown metric or protocol.
     DataError
-        If the pictures differ in size, or folders do not pair up.
+        If the pictures differ in size or have values that are not finite, or folders do not pair up.
 
     Examples
     --------
@@ -292,7 +306,7 @@ def score(
     wanted = find_metrics(metrics, settled, True)
     if isinstance(picture, (str, Path)) and Path(picture).is_dir():
         return _score_folders(Path(picture), Path(cast("File", reference)), wanted, settled)
-    return _score_pictures(_pixels(picture), _pixels(reference), wanted)
+    return _score_pictures(to_pixels(picture), to_pixels(reference), wanted)
 
 
 def _score_folders(out: Path, ref: Path, metrics: Sequence[Any], protocol: Any) -> dict[str, float]:
@@ -360,29 +374,6 @@ def _recogniser(model: str, device: str) -> Callable[[Array], Sequence[str]]:
 
     network = load_recogniser(model, choose_device(device))
     return lambda pixels: recognise(network, ArrayPhoto(pixels)).present
-
-
-def _pixels(picture: Image.Image | Array | File) -> Array:
-    """Any picture as float32 RGB in [0, 1]."""
-    import numpy as np
-    from PIL import Image
-
-    from defusion_cli.errors import UsageError
-    from defusion_cli.images import read_pixels
-
-    if isinstance(picture, (str, Path)):
-        return read_pixels(Path(picture))
-    if isinstance(picture, Image.Image):
-        return np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
-    array = np.asarray(picture)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind != "f":
-        raise UsageError(
-            "This array is not a picture.",
-            found=f"{array.dtype} {array.shape}",
-            accepted="floating point, H×W×3, RGB in [0, 1]",
-            fix="picture.astype('float32') / 255 for 8-bit values",
-        )
-    return array.astype(np.float32, copy=False)
 
 
 def _like(picture: Image.Image | Array | File, pixels: Array) -> Image.Image | Array:

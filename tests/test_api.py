@@ -133,6 +133,98 @@ def test_mistakes_are_told(photo, tiny_model):
     assert error.value.fix == "did you mean rain?"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("severity", 1.5), ("severity", -0.1), ("severity", float("nan")), ("severity", "0.5"),
+        ("seed", -1), ("seed", 1.5), ("seed", "1"),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range_are_told(photo, name, value):
+    for function in (lambda **options: degrade(photo, "noise", **options), make_ground):
+        with pytest.raises(UsageError, match=f"{name} is ") as error:
+            function(**{name: value})
+        assert error.value.found and error.value.accepted.startswith("0 ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0), ("steps", 51), ("steps", 1.5), ("steps", True), ("seed", -1), ("seed", 2**32), ("seed", 0.5),
+        ("tile", 127), ("tile", 20000), ("tile", 200.0),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range_are_told_before_a_model_is_loaded(photo, name, value):
+    with pytest.raises(UsageError, match=f"{name} is ") as error:
+        restore(photo, "rain", model="no/such/model", **{name: value})
+    assert error.value.found and "…" in error.value.accepted
+
+
+def test_numbers_of_numpy_are_numbers(photo):
+    made = degrade(photo, "noise", np.float32(0.5), seed=np.int64(3))
+    np.testing.assert_array_equal(made, degrade(photo, "noise", 0.5, seed=3))
+    with pytest.raises(UsageError, match="size is not a whole number"):
+        make_ground(size=64.5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_arrays_that_are_not_finite_are_refused(photo, value):
+    spoilt = photo.copy()
+    spoilt[1, 2, 0] = value
+    for use in (
+        lambda: degrade(spoilt, "noise"),
+        lambda: restore(spoilt, "rain", model="no/such/model"),
+        lambda: restore(photo, example=(photo, spoilt), model="no/such/model"),
+        lambda: score(spoilt, photo),
+        lambda: score(photo, spoilt),
+    ):
+        with pytest.raises(DataError, match="not a picture") as error:
+            use()
+        assert error.value.found == f"1 of {photo.size} values not finite" and error.value.accepted
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (5, 5, 4), (5, 5)])
+def test_arrays_without_pixels_or_colours_are_refused(shape):
+    empty = np.zeros(shape, np.float32)
+    for use in (degrade, lambda one, name: restore(one, name, model="no/such/model"), lambda one, _: score(one, one)):
+        with pytest.raises(UsageError, match="not a picture") as error:
+            use(empty, "rain")
+        assert str(shape) in error.value.found and error.value.fix is None
+
+
+def test_a_picture_without_pixels_is_refused():
+    with pytest.raises(UsageError, match="not a picture"):
+        degrade(Image.new("RGB", (0, 5)), "rain")
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "sentence"),
+    [
+        (np.zeros((8, 8), np.float32), {}, r"an array float32 \(8, 8\); accepted is"),
+        (np.zeros((3, 8, 8), np.float32), {}, "H×W×3"),
+        (np.zeros((0, 8, 3), np.float32), {}, "H×W×3"),
+        (np.zeros((8, 8, 3), np.uint8), {}, "floating point"),
+        (torch.zeros(3, 8, 8), {}, "N×3×H×W"),
+        ("photo.png", {}, "The image is str"),
+        (np.zeros((8, 8, 3), np.float32), {"num_inference_steps": 0}, "num_inference_steps is 0; accepted are 1 to"),
+        (np.zeros((8, 8, 3), np.float32), {"num_inference_steps": 1001}, "1 to 1000"),
+        (np.zeros((8, 8, 3), np.float32), {"num_inference_steps": 1.5}, "1 to 1000"),
+        (np.zeros((8, 8, 3), np.float32), {"output_type": "numpy"}, "output_type is 'numpy'; accepted are pil, np, pt"),
+    ],
+)
+def test_the_pipeline_says_what_it_does_not_accept(tiny_model, image, options, sentence):
+    pipeline = DefusionPipeline.from_pretrained(tiny_model)
+    with pytest.raises(ValueError, match=sentence):
+        pipeline(image, "rain", **options)
+
+
+def test_the_pipeline_loads_in_a_fresh_process_without_complaints():
+    code = "from defusion_cli import DefusionPipeline as P; print(P.from_pretrained('default').config.together)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.startswith("[["), run.stderr
+    assert "type annotation" not in run.stderr and "Expected types" not in run.stderr
+
+
 def test_the_pipeline_as_diffusers_users_know_it(photo, tiny_model, tmp_path):
     pipeline = DefusionPipeline.from_pretrained(tiny_model).to("cpu")
     tensor = torch.from_numpy(photo).permute(2, 0, 1)[None]
