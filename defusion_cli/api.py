@@ -373,7 +373,8 @@ def _recogniser(model: str, device: str) -> Callable[[Array], Sequence[str]]:
     from defusion_cli.restore.model import choose_device, load_recogniser
 
     network = load_recogniser(model, choose_device(device))
-    return lambda pixels: recognise(network, ArrayPhoto(pixels)).present
+    instructor = _instructor(model, device, True)
+    return lambda pixels: instructor.recognised(recognise(network, ArrayPhoto(pixels)))
 
 
 def _like(picture: Image.Image | Array | File, pixels: Array) -> Image.Image | Array:

@@ -83,7 +83,6 @@ class SynthesisConfig:
             ("recolour", self.recolour >= 0, NOT_NEGATIVE),
             *((name, all_at_least(0, weights), "numbers, 0 or more") for name, weights in kinds.items()),
             *((name, within(0, getattr(self, name), 1), SHARE) for name in shares),
-            ("blind_share", self.blind_share + self.absent_share <= 1, "0 to 1 with absent_share"),
         ]
         check_bounds("synthesis", self, bounds)
         self._check_mixtures()

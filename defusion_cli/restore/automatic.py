@@ -30,10 +30,11 @@ class AutomaticRestorer:
         """Restore the canvas; the remark holds the probabilities, and the instruction in words."""
         seen = self.look(canvas)
         probabilities = {name: round(value, 4) for name, value in seen.probabilities}
-        facts = {"instruction": " + ".join(seen.present) or NOTHING_TO_REMOVE, RECOGNISED: probabilities}
-        if not seen.present:
+        present = self._instructor.recognised(seen)
+        facts = {"instruction": " + ".join(present) or NOTHING_TO_REMOVE, RECOGNISED: probabilities}
+        if not present:
             return Remark(facts, untouched=True)
-        self._restorer.instruction = self._instructor.by_parts(seen.present)
+        self._restorer.instruction = self._instructor.by_parts(present)
         return Remark({**facts, **self._restorer(canvas).facts})
 
     def look(self, canvas: Canvas) -> Recognition:

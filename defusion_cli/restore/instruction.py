@@ -16,7 +16,7 @@ from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX
 from defusion_cli.plugins import Blur, Position
 from defusion_cli.plugins.compose import Plugins, physical_order
-from defusion_cli.recognition import recognise
+from defusion_cli.recognition import Recognition, recognise
 from defusion_cli.restore.psf import blur_between
 
 
@@ -172,6 +172,15 @@ class Instructor:
         refinement = max(map(self.pipeline.refinement_of, seen), default=UNCHANGED)
         nature = Nature(uniform_blur=blur, blurs=self._blurs(), refinement=refinement)
         return (Part(tokens, nature),)
+
+    def recognised(self, seen: Recognition) -> tuple[str, ...]:
+        """What to remove of what was recognised: all that is present, but of blurs beside other damage only one.
+
+        The second deconvolution would sharpen what the first, and the removal of the other damage, left behind.
+        """
+        blurs = [name for name in seen.present if name in self._blurs()]
+        alone = len(blurs) == len(seen.present)
+        return tuple(name for name in seen.present if alone or name not in blurs[1:])
 
     def _shown_by(self, before: Pixels, after: Pixels) -> tuple[str, ...]:
         """What the recogniser sees in the first picture and not in the second, the most probable first.

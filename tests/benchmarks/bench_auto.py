@@ -45,11 +45,12 @@ class Comparison:
         """What was recognised, and PSNR before, by name, and automatically."""
         lq = as_file(lq)
         seen = recognise(self.network, ArrayPhoto(lq))
-        row: dict[str, Any] = {"seen": seen.present, "best": seen.best, "said": str(seen), "before": psnr(lq, clean)}
+        present = self.shown.recognised(seen)
+        row: dict[str, Any] = {"seen": present, "best": seen.best, "said": str(seen), "before": psnr(lq, clean)}
         if not self.look_only:
             row["named"] = psnr(self.restore(lq, ids), clean)
-            same = set(ids) == set(seen.present)
-            row["auto"] = row["named"] if same else psnr(self.restore(lq, seen.present), clean)
+            same = set(ids) == set(present)
+            row["auto"] = row["named"] if same else psnr(self.restore(lq, present), clean)
         return row
 
     def restore(self, lq: Pixels, ids: tuple[str, ...]) -> Pixels:

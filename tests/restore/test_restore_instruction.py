@@ -10,6 +10,7 @@ from defusion_cli.diffusion import DefusionPipeline
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.ground import named_residuals
 from defusion_cli.plugins import installed_plugins
+from defusion_cli.recognition import Recognition
 from defusion_cli.restore.instruction import INSTRUCTION_PX, UNKNOWN, Instructor, example_residual
 
 
@@ -72,3 +73,15 @@ def test_examples_that_show_nothing_are_refused() -> None:
     with pytest.raises(DataError, match="differ in size") as caught:
         example_residual(picture, picture[:20])
     assert "40×30 and 40×20" in str(caught.value)
+
+
+def test_of_blurs_that_were_recognised_beside_other_damage_one_is_undone(pipeline: DefusionPipeline) -> None:
+    instructor = Instructor(pipeline, installed_plugins())
+
+    def asked(**probabilities: float) -> tuple[str, ...]:
+        named = ((name.replace("_", "-"), value) for name, value in probabilities.items())
+        return instructor.recognised(Recognition(tuple(named), threshold=0.2, companion=0.2))
+
+    assert asked(rain=0.9, defocus_blur=0.6, motion_blur=0.3, noise=0.1) == ("rain", "defocus-blur")
+    assert asked(motion_blur=0.9, defocus_blur=0.6, noise=0.1) == ("motion-blur", "defocus-blur")
+    assert asked(motion_blur=0.1, noise=0.05) == ()

@@ -23,7 +23,7 @@ from defusion_cli.training.tokenizer_config import preset
         *("betas=0.9", "betas=2,3", "lr=nan", "lr=-1", "lr=inf", "ema_decay=5", "pure_noise_share=7"),
         *("damage_scale=0", "refinement.haze=abc", "ground_kind=zzz", "workers=-1", "own_steps=0", "grad_clip=0"),
         *("synthesis.crops_per_view=0", "synthesis.downscale=0,0", "synthesis.downscale=0.9,0.5"),
-        *("synthesis.emphasis.rain=abc", "synthesis.emphasis.rain=-1", "synthesis.blind_share=0.95"),
+        *("synthesis.emphasis.rain=abc", "synthesis.emphasis.rain=-1", "synthesis.blind_share=1.5"),
         *("synthesis.view_px=8", "synthesis.mixture_share=nan"),
     ],
 )
