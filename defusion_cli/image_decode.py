@@ -46,6 +46,7 @@ _READ_BYTES = 1 << 24
 """Of a TIFF at a time."""
 
 _ORIENTATION = 0x0112
+_PHOTOMETRIC, _PLANES = 262, 284
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 
 # Pillow's own limit lies below what panoramas have; it fails at twice this number.
@@ -107,15 +108,26 @@ def _decode(image: ImageFile, file: BinaryIO, bits: int, scratch: Path | None) -
     if image.format == "TIFF" and bits == 8:
         turn = 1  # Pillow turns TIFF, and TIFF only, while it loads
     if bits == 16:
-        file.seek(0)
-        data = file.read()
-        # OpenCV turns some TIFF files, depending on its version: with the tag reset it turns none.
-        samples = decode_with_opencv(orientation_reset(data) if image.format == "TIFF" else data, 16)
-        return Canvas(np.ascontiguousarray(upright(samples, turn)), tags)
+        return Canvas(np.ascontiguousarray(upright(_deep_samples(image, file), turn)), tags)
     if image.mode == "CMYK":
         samples = _samples_8(image, turn, scratch, _from_cmyk(image, tags.icc))
         return Canvas(samples, Tags(tags.exif, None, tags.xmp, tags.dpi))
     return Canvas(_samples_8(image, turn, scratch), tags)
+
+
+def _deep_samples(image: PilImage.Image, file: BinaryIO) -> Samples:
+    """16-bit samples as they are stored. OpenCV takes planes for pictures side by side and leaves a negative one."""
+    file.seek(0)
+    if image.format != "TIFF":
+        return decode_with_opencv(file.read(), 16)
+    layout: Any = getattr(image, "tag_v2", {})
+    if layout.get(_PLANES) == 2:
+        with tifffile.TiffFile(file) as tiff:
+            samples: Samples = np.moveaxis(tiff.pages[0].asarray(), 0, -1)
+    else:
+        # OpenCV turns some files, depending on its version: with the tag reset it turns none.
+        samples = decode_with_opencv(orientation_reset(file.read()), 16)
+    return 65535 - samples if layout.get(_PHOTOMETRIC) == 0 else samples
 
 
 def _check_size(width: int, height: int, length: int) -> None:
@@ -187,8 +199,7 @@ def _decode_large_tiff(image: PilImage.Image, file: BinaryIO, turn: int, scratch
             if page.photometric == 0:
                 np.subtract(65535, samples, out=samples)
             return Canvas(samples, tags)
-    file.seek(0)
-    return Canvas(upright(decode_with_opencv(orientation_reset(file.read()), 16), turn), tags)
+    return Canvas(np.ascontiguousarray(upright(_deep_samples(image, file), turn)), tags)
 
 
 def _decode_large_png(image: PilImage.Image, file: BinaryIO, scratch: Path | None) -> Canvas:

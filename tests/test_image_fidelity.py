@@ -187,6 +187,30 @@ def test_a_deep_tiff_keeps_all_that_the_camera_wrote(tmp_path):
         assert image.info["icc_profile"] == ADOBE and image.info["dpi"] == (240, 240)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bits_in_planes_are_read(tmp_path, channels, compression, everything_is_large_or_not):
+    path, pixels = tmp_path / "a.tif", DEEP[..., :channels]
+    extra = ["unassalpha"] if channels == 4 else []
+    tifffile.imwrite(
+        path,
+        np.moveaxis(pixels, -1, 0),
+        photometric="rgb",
+        planarconfig="separate",
+        compression=compression,
+        extrasamples=extra,
+    )
+    np.testing.assert_array_equal(open_canvas(path, tmp_path).samples, pixels)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_negative_scan_is_read_as_it_looks(tmp_path, bits, everything_is_large_or_not):
+    grey = DEEP[..., 0] if bits == 16 else (DEEP[..., 0] >> 8).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.iinfo(grey.dtype).max - grey, photometric="miniswhite")
+    np.testing.assert_array_equal(open_canvas(path, tmp_path).samples[..., 0], grey)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_sixteen_bits_are_what_imageio_and_opencv_read(tmp_path, suffix, channels):
@@ -213,6 +237,13 @@ def test_a_side_too_long_for_the_format_is_explained(tmp_path):
     assert "16383" in str(caught.value) and ".png" in str(caught.value)
 
 
+def test_metadata_too_long_for_the_format_are_explained(tmp_path):
+    canvas = Canvas(np.zeros((4, 4, 3), np.uint8), Tags(exif=b"Exif\0\0" + bytes(70_000)))
+    with pytest.raises(DataError, match=r"a\.jpg cannot be written") as caught:
+        encode_canvas(io.BytesIO(), canvas, tmp_path / "a.jpg")
+    assert "too long" in caught.value.found and ".png" in caught.value.fix
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
 def test_panoramas(tmp_path, suffix):
     wide = np.zeros((3, 20_000, 3), np.uint8)
@@ -221,6 +252,12 @@ def test_panoramas(tmp_path, suffix):
     with open(path, "w+b") as file:
         encode_canvas(file, Canvas(wide), path)
     assert np.abs(open_canvas(path).samples.astype(int) - wide).max() <= (4 if suffix == ".jpg" else 0)
+
+
+@pytest.fixture(params=["small", "large"])
+def everything_is_large_or_not(request):
+    if request.param == "large":
+        request.getfixturevalue("everything_is_large")
 
 
 @pytest.fixture

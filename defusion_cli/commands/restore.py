@@ -176,6 +176,14 @@ def _check_report(report: Path | None, reference: Path | None, jobs: Sequence[Jo
         )
     if report.resolve() in {path.resolve() for job in jobs for path in (job.source, job.target)}:
         raise UsageError(f"The sheet would replace {report}, a photograph.", fix="--report sheet.jpg")
+    if report.exists():
+        from defusion_cli.restore.sheet import is_sheet
+
+        if not is_sheet(report):
+            raise UsageError(
+                f"The sheet would replace {report}, which is no sheet of defusion's.",
+                fix="--report with another name; to compare with the true picture: --reference FILE --report page.html",
+            )
 
 
 def _check_shared(report: Path | None, json: bool) -> None:

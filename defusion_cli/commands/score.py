@@ -94,6 +94,8 @@ def score(
     tasks = find_tasks(task, data_set) if table6 or task else ()
     wanted = find_metrics(metrics, settled, ref is not None)
     _check_request(wanted, baseline, ref, plot, bool(tasks))
+    if csv is not None:
+        _check_table_name(csv)
     if page is not None:
         from defusion_cli.report.page import check_page_name
 
@@ -259,6 +261,14 @@ def _show_table(heads: list[str], cells: list[list[str]], caption: str) -> None:
     for line in cells:
         table.add_row(*line)
     console.show(table)
+
+
+def _check_table_name(path: Path) -> None:
+    from defusion_cli.images import FORMATS
+
+    if path.suffix.lower() in FORMATS:
+        fix = f"--csv {path.with_suffix('.csv')}"
+        raise UsageError(f"{path} is called like a picture.", accepted="the name of a table", fix=fix)
 
 
 def _write_csv(path: Path, report: Report) -> None:

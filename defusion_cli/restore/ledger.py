@@ -96,7 +96,7 @@ class Ledger:
             **facts,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps(line).encode() + b"\n"  # in ASCII, for not every file name is UTF-8
         with open(self._path, "a+b") as ledger:
             size = ledger.seek(0, os.SEEK_END)
             ledger.seek(max(0, size - 1))

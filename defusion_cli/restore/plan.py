@@ -40,6 +40,9 @@ def plan_jobs(source: Path, out: Path, overwrite: bool = False) -> list[Job]:
     if source.is_dir():
         if out.exists() and not out.is_dir():
             raise UsageError(f"{out} is not a folder.", accepted="a folder, because IN is one")
+        if not out.exists() and out.suffix.lower() in FORMATS:
+            what = f"{out} is called like a picture, but {source} is a folder."
+            raise UsageError(what, accepted="a folder", fix=str(out.with_suffix("")))
         jobs = _folder_jobs(source, out)
     elif source.exists():
         jobs = [_file_job(source, out)]

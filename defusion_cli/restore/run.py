@@ -116,10 +116,10 @@ def doubts_in_words(facts: Mapping[str, Any]) -> str:
 
 def blurs_in_words(facts: Mapping[str, Any]) -> str:
     """Why a photograph is hardly sharper than it was; empty if it should be."""
-    least = min(facts.get(BLURS, ()), default=1.0)
-    if not least:
+    most = max(facts.get(BLURS, ()), default=1.0)
+    if not most:
         return "no blur was found that is the same all over, so it is sharpened a little at most"
-    return "" if least >= _HARDLY else f"the blur that was found is uncertain: {100 * least:.0f} % of it undone"
+    return "" if most >= _HARDLY else f"the blur that was found is uncertain: {100 * most:.0f} % of it undone"
 
 
 def sureness(facts: Mapping[str, Any]) -> float:

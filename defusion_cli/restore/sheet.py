@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
-from defusion_cli.canvas import Pixels, reduced
+from defusion_cli.canvas import Canvas, Pixels, Tags, reduced
 from defusion_cli.errors import DefusionError
-from defusion_cli.images import open_canvas, to_uint8, write_image
+from defusion_cli.files import staged
+from defusion_cli.images import encode_canvas, open_canvas, to_uint8
 from defusion_cli.restore.plan import Job
 
 MAX_PAIRS = 12
@@ -23,6 +24,7 @@ _GAP_PX = 6
 _MARGIN_PX = 18
 _TITLE_PX = 30
 _FONT_PX = 18
+_SOFTWARE, _MARK = 0x0131, "defusion: before and after"  # the tag of EXIF, and what it says
 _BACKGROUND, _INK = (250, 250, 250), (30, 30, 30)
 
 
@@ -40,8 +42,24 @@ def write_sheet(jobs: Sequence[Job], path: Path) -> int:
         except DefusionError:
             continue  # reported when it was to be restored
     if pairs:
-        write_image(path, draw_sheet(pairs))
+        with staged(path) as file:
+            encode_canvas(file, Canvas(to_uint8(draw_sheet(pairs)), Tags(exif=_mark())), path)
     return len(pairs)
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether a file is a sheet of ours, which another one may replace."""
+    try:
+        with PilImage.open(path) as image:
+            return image.getexif().get(_SOFTWARE) == _MARK
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def _mark() -> bytes:
+    exif = PilImage.Exif()
+    exif[_SOFTWARE] = _MARK
+    return exif.tobytes()
 
 
 def draw_sheet(pairs: Sequence[tuple[str, Pixels, Pixels]]) -> Pixels:

@@ -173,6 +173,7 @@ def test_a_dry_run_writes_nothing(folder: Path, model: str) -> None:
             "none does not exist",
         ),
         (("in", "out", "--degradation", "blind", "--compare", "in/a.png"), 2, "would replace in/a.png"),
+        (("in/a.png", "o.png", "--degradation", "blind", "--compare", "in/sub/b.jpg"), 2, "--reference FILE"),
         (("in", "out", "--degradation", "blind", "--model", "./nowhere"), 2, "names no model"),
         (("in", "out", "--degradation", "blind", "--device", "abacus"), 2, "accepted: auto, cpu"),
         (("in", "out", "--example", "in/a.png", "in/sub/b.jpg"), 3, "differ in size"),

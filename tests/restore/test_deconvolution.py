@@ -252,7 +252,11 @@ def test_the_command_says_where_no_blur_was_found(tmp_path: Path, sharp: Pixels,
 
 
 @pytest.mark.parametrize(
-    ("believed", "said"), [([], ""), ([1.0], ""), ([0.3], "uncertain: 30 %"), ([0.9, 0.0], "no blur was found")]
+    ("believed", "said"),
+    [
+        *(([], ""), ([1.0], ""), ([0.9, 0.0], "")),
+        *(([0.3], "uncertain: 30 %"), ([0.0, 0.0], "no blur was found")),
+    ],
 )
 def test_what_is_said_of_blur(believed: list[float], said: str) -> None:
     words = blurs_in_words({BLURS: believed} if believed else {})

@@ -205,3 +205,26 @@ def test_the_sheet_shows_pairs_of_any_size(tmp_path: Path) -> None:
     assert sheet.shape[1] == 2 * (2 * 480 + 6) + 3 * 18
     values = set(np.unique((sheet[..., 0] * 255).round()))
     assert {round(0.3 * 255), round(0.15 * 255)} <= values  # before and after are both on it
+
+
+@pytest.mark.parametrize(
+    "name", [b"bad\xff\xfe.png", "a\u2028b.png".encode(), "a\u0085b.png".encode(), "ü ä.png".encode()]
+)
+def test_a_file_of_any_name_is_restored_and_known_again(tmp_path, name):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_image(folder / "a.png", np.zeros((4, 4, 3), np.float32))
+    try:
+        os.rename(folder / "a.png", os.path.join(os.fsencode(folder), name))
+    except OSError:
+        pytest.skip("this disk takes no such name")
+    write_image(folder / "z.png", np.zeros((4, 4, 3), np.float32))
+    assert set(_run(folder, tmp_path / "out").values()) == {"restored"}
+    assert set(_run(folder, tmp_path / "out").values()) == {"skipped"}
+
+
+def test_a_folder_does_not_go_into_what_is_called_like_a_picture(tmp_path, photos):
+    with pytest.raises(UsageError, match="called like a picture"):
+        plan_jobs(photos, tmp_path / "out.png")
+    (tmp_path / "out.png").mkdir()
+    assert plan_jobs(photos, tmp_path / "out.png")
