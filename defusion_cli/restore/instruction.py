@@ -19,6 +19,9 @@ from defusion_cli.plugins.compose import Plugins, physical_order
 from defusion_cli.recognition import Recognition, recognise
 from defusion_cli.restore.psf import blur_between
 
+_LIKELY_BLUR = 0.5
+"""What the recogniser has to say of a blur that is seen beside other damage."""
+
 
 class Doubt(NamedTuple):
     """That a photograph for which a kind of damage was named may be without it.
@@ -174,13 +177,16 @@ class Instructor:
         return (Part(tokens, nature),)
 
     def recognised(self, seen: Recognition) -> tuple[str, ...]:
-        """What to remove of what was recognised: all that is present, but of blurs beside other damage only one.
+        """What to remove of what was recognised: all that is present, but of blurs beside other damage at most one.
 
-        The second deconvolution would sharpen what the first, and the removal of the other damage, left behind.
+        It must be more probable than not, for what is left of the other damage looks shaken to deconvolution; and a
+        second one would sharpen what the first left.
         """
         blurs = [name for name in seen.present if name in self._blurs()]
-        alone = len(blurs) == len(seen.present)
-        return tuple(name for name in seen.present if alone or name not in blurs[1:])
+        if len(blurs) == len(seen.present):
+            return seen.present
+        believed = [name for name in blurs[:1] if dict(seen.probabilities)[name] >= _LIKELY_BLUR]
+        return tuple(name for name in seen.present if name not in blurs or name in believed)
 
     def _shown_by(self, before: Pixels, after: Pixels) -> tuple[str, ...]:
         """What the recogniser sees in the first picture and not in the second, the most probable first.

@@ -83,5 +83,7 @@ def test_of_blurs_that_were_recognised_beside_other_damage_one_is_undone(pipelin
         return instructor.recognised(Recognition(tuple(named), threshold=0.2, companion=0.2))
 
     assert asked(rain=0.9, defocus_blur=0.6, motion_blur=0.3, noise=0.1) == ("rain", "defocus-blur")
+    assert asked(rain=0.9, defocus_blur=0.4, motion_blur=0.3) == ("rain",)
+    assert asked(motion_blur=0.4, defocus_blur=0.3, noise=0.1) == ("motion-blur", "defocus-blur")
     assert asked(motion_blur=0.9, defocus_blur=0.6, noise=0.1) == ("motion-blur", "defocus-blur")
     assert asked(motion_blur=0.1, noise=0.05) == ()
