@@ -47,6 +47,7 @@ _READ_BYTES = 1 << 24
 
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _PLANES = 262, 284
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[2-8]')
 
 # Pillow's own limit lies below what panoramas have; it fails at twice this number.
@@ -128,6 +129,20 @@ def _deep_samples(image: PilImage.Image, file: BinaryIO) -> Samples:
         # OpenCV turns some files, depending on its version: with the tag reset it turns none.
         samples = decode_with_opencv(orientation_reset(file.read()), 16)
     return 65535 - samples if layout.get(_PHOTOMETRIC) == 0 else samples
+
+
+def kind_of_tiff(file: BinaryIO) -> str | None:
+    """What a TIFF that Pillow does not know holds, in words; None if it is none."""
+    file.seek(0)
+    if file.read(4) not in _TIFF_SIGNATURES:
+        return None
+    file.seek(0)
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            page: Any = tiff.pages[0]
+            return f"{page.samplesperpixel} channel(s) of {page.dtype}"
+    except Exception:  # it is only for the message
+        return "a damaged one"
 
 
 def _check_size(width: int, height: int, length: int) -> None:

@@ -122,6 +122,13 @@ def _decode(file: BinaryIO, path: Path, scratch: Path | None = None) -> Canvas:
             warnings.simplefilter("ignore")
             return image_decode.decode(file, _formats(path), scratch)
     except UnidentifiedImageError:
+        if kind := image_decode.kind_of_tiff(file):
+            raise DataError(
+                f"{path} is a TIFF of a kind that cannot be read.",
+                found=kind,
+                accepted="grey or RGB, with or without alpha, of 8 or 16 bits",
+                fix="save it with 8 or 16 bits a channel",
+            ) from None
         file.seek(0)
         start = file.read(8)
         found = f"a file that begins with {start!r}" if start else "an empty file"

@@ -414,3 +414,11 @@ def test_what_a_large_picture_was_decoded_in_is_given_back(tmp_path):
     command = [sys.executable, "-c", _READ_IN_A_THREAD, str(path)]
     large, taken_kb = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert large == "True" and int(taken_kb) < 60_000
+
+
+def test_a_tiff_of_another_kind_is_called_so(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((4, 5, 3), np.float32), photometric="rgb")
+    with pytest.raises(DataError, match="of a kind that cannot be read") as caught:
+        open_canvas(path)
+    assert caught.value.found == "3 channel(s) of float32" and "16 bits" in caught.value.accepted

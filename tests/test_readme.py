@@ -25,7 +25,7 @@ SHORTER = {
     "make check": "--dry-run",
     "make docs": "--dry-run",  # test_docs.py runs it
     "defusion train --preset paper": "--dry-run",
-    "defusion restore frames/": "--dry-run",
+    "defusion restore photos/ restored/ --degradation rain --gpus": "--dry-run",
     "defusion train --preset later-steps": " ".join(
         f"--set {setting}"
         for setting in ("steps=2", "phases=32x4", "synthesis.view_px=64", "instruction_slots=1", "workers=0")

@@ -94,13 +94,17 @@ def restore(
     Example: defusion restore photos/ restored/ --degradation rain --degradation noise
     """
     from defusion_cli.files import remove_leftovers
-    from defusion_cli.restore.plan import parse_scale, plan_jobs
+    from defusion_cli.restore.plan import kinds_left_out, parse_scale, plan_jobs
     from defusion_cli.restore.shares import SHARE, own_share
 
     reduction = parse_scale(scale)
     ids = list(dict.fromkeys(degradation or ([] if example else [AUTO])))
     label = _label(ids, example)
     jobs = plan_jobs(source, out, overwrite)
+    left_out = kinds_left_out(source)
+    if left_out:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in left_out.items())
+        console.note(f"left out, as they cannot be read: {kinds} (save them as TIFF, PNG or JPEG first)")
     _check_report(report, reference, jobs)
     share = own_share()
     if share.total > 1 or gpus:

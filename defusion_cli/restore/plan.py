@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from defusion_cli.errors import DataError, UsageError
+from defusion_cli.files import list_names
 from defusion_cli.images import FORMATS, list_images
 
 MOST_REDUCED = 32
 """A photograph may be reduced by this number at most."""
+
+_UNREADABLE = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2", ".gif", ".jp2", ".jxl", ".psd", ".exr")
 
 _INEXACT = 0.05
 """How far a scale may be from 1 over a whole number, as a part of it: 0.33 stands for a third."""
@@ -57,6 +61,12 @@ def plan_jobs(source: Path, out: Path, overwrite: bool = False) -> list[Job]:
             fix="name another output, or add --overwrite if the originals may go",
         )
     return jobs
+
+
+def kinds_left_out(source: Path) -> dict[str, int]:
+    """How many pictures of which suffix there are in a folder that cannot be read: raw files of cameras and others."""
+    names = list_names(source, _UNREADABLE) if source.is_dir() else []
+    return dict(sorted(Counter(Path(name).suffix.lower() for name in names).items()))
 
 
 def _resolved(path: Path, folders: dict[Path, Path]) -> Path:

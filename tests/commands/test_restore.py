@@ -273,3 +273,10 @@ def test_the_scale_can_be_forced_and_is_told(folder: Path, model: str) -> None:
     assert Path("toml.png").read_bytes() == made["0.25"][0]
     refused = run("in/a.png", "x.png", "--degradation", "blind", "--model", model, "--scale", "0.3")
     assert refused.exit_code == 2 and "0.3" in refused.stderr and not Path("x.png").exists()
+
+
+def test_pictures_that_cannot_be_read_are_counted(folder: Path, model: str) -> None:
+    for name in ("a.NEF", "sub/b.nef", "c.gif", "notes.txt"):
+        Path("in", name).write_bytes(b"x")
+    done = run("in", "out", "--degradation", "blind", "--model", model)
+    assert done.exit_code == 0 and "left out, as they cannot be read: 1 .gif, 2 .nef (" in done.output
