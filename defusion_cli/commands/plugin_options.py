@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from defusion_cli.errors import UsageError
 
 AUTO, BLIND = "auto", "blind"
-"""In place of the id of a degradation: whatever is recognised."""
+"""In place of the id of a degradation: whatever is recognised, and whatever the model sees."""
 
 
 def complete_plugin(incomplete: str) -> list[str]:

@@ -39,7 +39,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], share: tuple[int, int] = (1, 1)) -> None:
-        self._folder, self._settings = folder, dict(settings)
+        self._settings = dict(settings)
         self._path = folder / (LEDGER_NAME if share[1] == 1 else _SHARES_NAME.format(*share))
         shares = folder.glob(_SHARES_NAME.format("*", "*"))
         self._read = dict.fromkeys(sorted({folder / LEDGER_NAME, self._path, *shares}, key=_changed), 0)
@@ -51,8 +51,9 @@ class Ledger:
         """True if the target was made from this very source with these very settings, and is still there."""
         if not job.target.is_file():
             return False
-        if not self._is_finished(job):
-            self._refresh()  # somebody else may just have made it
+        if self._is_finished(job):
+            return True
+        self._refresh()  # somebody else may just have made it
         return self._is_finished(job)
 
     def _is_finished(self, job: Job) -> bool:
