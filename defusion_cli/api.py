@@ -324,7 +324,7 @@ def _score_folders(out: Path, ref: Path, metrics: Sequence[Any], protocol: Any) 
     found = {metric.name: mean_and_error([row.scores[metric.name] for row in rows])[0] for metric in single}
     for metric in metrics:
         if metric.kind == "set":
-            found[metric.name] = score_set(pairs, prepare(metric, "cpu"), _watch_nothing)[0]
+            found[metric.name] = score_set(pairs, prepare(metric, "cpu"), _watch_nothing, protocol.crop)[0]
     return {metric.name: found[metric.name] for metric in metrics}
 
 

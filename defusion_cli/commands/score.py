@@ -169,7 +169,7 @@ def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, de
     figures, warnings = [], []
     for metric in metrics:
         if metric.kind == "set":
-            figure, warning = _score_set(rows, scorers[metric])
+            figure, warning = _score_set(rows, scorers[metric], protocol)
             warnings += [warning] if warning and warning not in warnings else []
         else:
             figure = summarise(metric, rows)
@@ -181,7 +181,7 @@ def _score(pairing: Pairing, metrics: tuple[Metric, ...], protocol: Protocol, de
     return report
 
 
-def _score_set(rows: Rows, scorer: SetScorer) -> tuple[Figure, str | None]:
+def _score_set(rows: Rows, scorer: SetScorer, protocol: Protocol) -> tuple[Figure, str | None]:
     from defusion_cli.scoring import sets
     from defusion_cli.scoring.fid import small_sample_warning
     from defusion_cli.scoring.report import summarise_set
@@ -190,7 +190,7 @@ def _score_set(rows: Rows, scorer: SetScorer) -> tuple[Figure, str | None]:
     if not pairs:
         raise DataError(f"No pair is left for {metric.name}.", found=f"{len(rows)} pairs that cannot be scored")
     with console.progress(metric.name, sets.work(pairs, metric) or None, "pictures") as bar:
-        value, baseline = sets.score_set(pairs, scorer, bar.advance)
+        value, baseline = sets.score_set(pairs, scorer, bar.advance, protocol.crop)
     warning = small_sample_warning(len(pairs)) if "fid" in metric.name else None
     return summarise_set(metric, value, len(pairs), baseline), warning
 

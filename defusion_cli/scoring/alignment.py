@@ -1,4 +1,4 @@
-"""Registration of a picture with its reference, as the scores of RealBlur are taken.
+"""Bringing a picture and its reference into one frame: the centre cut out, or registration as RealBlur is scored.
 
 The two cameras of RealBlur see the scene from one place, but not at one moment, and were corrected to one another for
 the blurred picture, not for what a method makes of it. Its authors therefore register every result with the sharp
@@ -26,6 +26,13 @@ Mask = NDArray[np.bool_]
 
 _ITERATIONS = 100
 _SMOOTHING_PX = 5
+
+
+def centre(pixels: Image, like: Image) -> Image:
+    """The middle of `pixels` in the size of `like`; all of it where that is larger."""
+    height, width = like.shape[:2]
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width] if min(top, left) >= 0 else pixels
 
 
 def align(picture: Image, reference: Image) -> tuple[Image, Mask]:

@@ -15,24 +15,28 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PilImage
 
 from defusion_cli.errors import DataError
 from defusion_cli.files import write_atomically
+from defusion_cli.images import read_pixels, to_uint8
 from defusion_cli.scoring import engine
+from defusion_cli.scoring.alignment import centre
 from defusion_cli.scoring.protocols import FidMode
 
 ENOUGH = 2048
 """Fewer pictures than features: the covariance is singular, and the bias of the estimate large."""
 
 _BATCH = 8
-_CACHE_VERSION = 1
+_SIDE_PX = 299
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,13 @@ class Inception:
         self._network = engine.make_metric("fid", device).net.model
         self._weights = _digest_of_weights(self._network)
 
-    def statistics(self, files: Sequence[str | Path], cached: bool, watch: Callable[[], None]) -> Statistics:
+    def statistics(
+        self,
+        files: Sequence[str | Path],
+        cached: bool,
+        watch: Callable[[], None],
+        cut_to: Mapping[str, str] | None = None,
+    ) -> Statistics:
         """Statistics of `files`, in one pass and with memory for eight pictures and the sums.
 
         Parameters
@@ -77,6 +87,8 @@ class Inception:
             the network and the mode: the cache is never stale, wherever the files lie.
         watch
             Called after each file.
+        cut_to
+            By file, a picture to whose size it is cut about its centre; these statistics are never cached.
 
         Raises
         ------
@@ -85,24 +97,24 @@ class Inception:
         """
         if len(files) < 2:
             raise DataError("FID needs at least two pictures.", found=f"{len(files)}")
-        place = _cache_folder() / f"{self._key(files)}.npz" if cached else None
+        place = _cache_folder() / f"{self._key(files)}.npz" if cached and not cut_to else None
         stored = _read_cache(place) if place else None
         if stored is not None:
             for _ in files:
                 watch()
             return stored
-        found = self._measure(files, watch)
+        found = self._measure(files, watch, cut_to or {})
         if place:
             _write_cache(place, found)
         return found
 
-    def _measure(self, files: Sequence[str | Path], watch: Callable[[], None]) -> Statistics:
+    def _measure(self, files: Sequence[str | Path], watch: Callable[[], None], cut_to: Mapping[str, str]) -> Statistics:
         total: Any = 0.0
         squares: Any = 0.0
         shift = None
         for start in range(0, len(files), _BATCH):
             chunk = files[start : start + _BATCH]
-            features = self._features(chunk)
+            features = self._features([_pixels(file, cut_to.get(str(file))) for file in chunk])
             # Second moments about the first features instead of zero: no digits are lost in the subtraction below.
             shift = features[0] if shift is None else shift
             centred = features - shift
@@ -113,21 +125,15 @@ class Inception:
         covariance = (squares - np.outer(total, total) / count) / (count - 1)
         return Statistics(shift + total / count, covariance, count)
 
-    def _features(self, files: Sequence[str | Path]) -> NDArray[np.float64]:
+    def _features(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         import torch
-        from pyiqa.archs.fid_arch import ResizeDataset
 
-        pictures = ResizeDataset([str(file) for file in files], self.mode)
-        try:
-            with engine.quiet():
-                batch = torch.stack([pictures[index] for index in range(len(files))])  # N×3×299×299, 0…255
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"FID cannot read one of {files[0]} … {files[-1]}: {error}.") from None
+        batch = torch.stack([_resized(picture, self.mode) for picture in pictures])  # N×3×299×299, 0…255
         legacy = self.mode == "legacy_pytorch"
         batch = batch / 255 if legacy else (batch - 128) / 128
         with torch.inference_mode():
             features = self._network(batch.to(self._device), False, legacy)[0]
-        wide: NDArray[np.float64] = features.reshape(len(files), -1).cpu().numpy().astype(np.float64)
+        wide: NDArray[np.float64] = features.reshape(len(pictures), -1).cpu().numpy().astype(np.float64)
         return wide
 
     def _key(self, files: Sequence[str | Path]) -> str:
@@ -136,6 +142,28 @@ class Inception:
         for content in contents:
             key.update(b"\n" + content.hex().encode())
         return key.hexdigest()
+
+
+def _pixels(file: str | Path, cut_to: str | None) -> NDArray[np.uint8]:
+    """Upright H×W×3 in 8 bits, read as for every other metric: Pillow's own conversion turns 16-bit grey white."""
+    pixels = read_pixels(Path(file))
+    return to_uint8(pixels if cut_to is None else centre(pixels, read_pixels(Path(cut_to))))
+
+
+def _resized(picture: NDArray[np.uint8], mode: FidMode) -> Any:
+    """3×299×299, 0…255, as the tool of this mode resizes."""
+    import torch
+
+    if mode == "clean":  # each channel in floating point, unrounded
+        planes = [PilImage.fromarray(picture[..., channel].astype(np.float32)) for channel in range(3)]
+        small = [plane.resize((_SIDE_PX, _SIDE_PX), PilImage.Resampling.BICUBIC) for plane in planes]
+        return torch.from_numpy(np.stack([np.asarray(plane) for plane in small])).clamp(0, 255)
+    whole = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    if mode == "legacy_pytorch":
+        return torch.nn.functional.interpolate(whole, (_SIDE_PX, _SIDE_PX), mode="bilinear", align_corners=False)[0]
+    from pyiqa.archs.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+    return interpolate_bilinear_2d_like_tensorflow1x(whole, size=(_SIDE_PX, _SIDE_PX), align_corners=False)[0]
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:

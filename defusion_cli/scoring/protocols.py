@@ -107,7 +107,8 @@ class Protocol:
 
     def fid_text(self) -> str:
         """Definition of FID in words."""
-        return f"InceptionV3 pool3, 2048 features, mode {self.fid_mode}"
+        cut = f"; {_CROPS[self.crop]}" if self.crop == "reference-centre" else ""
+        return f"InceptionV3 pool3, 2048 features, mode {self.fid_mode}{cut}"
 
     def with_larger_references(self) -> Protocol:
         """The same for a set whose true pictures are larger by design, whatever is computed of them."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from defusion_cli.errors import DataError, DefusionError
 from defusion_cli.images import Picture, read_image
 from defusion_cli.scoring import engine
-from defusion_cli.scoring.alignment import align
+from defusion_cli.scoring.alignment import align, centre
 from defusion_cli.scoring.metrics import Metric
 from defusion_cli.scoring.pairs import Pair
 from defusion_cli.scoring.protocols import Protocol
@@ -125,12 +125,7 @@ def _fitting(pair: Pair, out: Picture, ref: Picture | None, crop: str) -> _Image
     """Pixels of the reference, if they can be compared with those of the picture."""
     if ref is None:
         return None
-    pixels = ref.pixels
-    if crop == "reference-centre":
-        height, width = out.pixels.shape[:2]
-        top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-        if min(top, left) >= 0:
-            pixels = pixels[top : top + height, left : left + width]
+    pixels = centre(ref.pixels, out.pixels) if crop == "reference-centre" else ref.pixels
     if pixels.shape != out.pixels.shape:
         raise _sizes(pair.out, out.pixels, pair.ref, pixels)
     if out.grey != ref.grey and not (_is_grey(out) and _is_grey(ref)):

@@ -13,14 +13,19 @@ import pytest
 import scipy.linalg
 import torch
 import torchvision
+from PIL import Image
 from safetensors.torch import load_file
 from tiny import INCEPTION, save_inception
 from torch.nn import functional as F
 
 from defusion_cli.errors import DataError, DefusionError, UsageError
-from defusion_cli.images import write_image
+from defusion_cli.images import Picture, read_pixels, write_image
 from defusion_cli.scoring import engine
 from defusion_cli.scoring.fid import Inception, Statistics, frechet_distance, small_sample_warning
+from defusion_cli.scoring.metrics import find_metrics
+from defusion_cli.scoring.pairs import Pair
+from defusion_cli.scoring.protocols import GENERAL
+from defusion_cli.scoring.sets import prepare, score_set
 
 
 def lpips_by_the_book(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -297,10 +302,43 @@ def test_the_command_gives_the_fid_of_pytorch_fid_and_of_pyiqa(inception_home, i
     assert ours == pytest.approx(float(metric(*map(str, folders), **options)), rel=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["clean", "legacy_pytorch", "legacy_tensorflow"])
+def test_pictures_of_fid_are_read_as_for_other_metrics(inception_weights, pictures, tmp_path, mode):
+    """Sixteen bits, grey, turned by a camera, or larger by design: the same picture has the same features."""
+    inception = Inception(mode, "cpu")
+    same = [tmp_path / "same" / file.name for file in pictures]
+    plain, deep, turned = (read_pixels(file) for file in pictures)
+    grey = np.ascontiguousarray(np.repeat(plain[..., :1], 3, axis=2))
+    write_image(pictures[0], grey)
+    write_image(same[0], grey, Picture(grey, bits=16, grey=True))
+    write_image(same[1], np.pad(deep, ((5, 5), (7, 7), (0, 0))))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(np.rot90(np.rint(turned * 255).astype(np.uint8))).save(same[2], exif=exif)
+    wanted = inception.statistics(pictures, False, lambda: None)
+    found = inception.statistics(same, True, lambda: None, {str(same[1]): str(pictures[1])})
+    assert np.array_equal(found.mean, wanted.mean) and np.array_equal(found.covariance, wanted.covariance)
+    assert not (tmp_path / "cache").exists(), "what is cut depends on another picture"
+
+
+def test_references_larger_by_design_are_cut_for_sets_too(inception_weights, photo, tmp_path):
+    pairs = []
+    for index in range(2):
+        out, ref = tmp_path / f"out/{index}.png", tmp_path / f"ref/{index}.png"
+        write_image(ref, photo)
+        write_image(out, np.ascontiguousarray(photo[10 * index + 1 : -10 * index - 1, 9:-9]))
+        pairs.append(Pair(out.name, out, ref))
+    protocol = GENERAL["rgb"].with_larger_references()
+    (metric,) = find_metrics("fid", protocol, True)
+    assert "about its centre" in metric.definition
+    scorer = prepare(metric, "cpu")
+    assert score_set(pairs, scorer, lambda: None, protocol.crop)[0] == pytest.approx(0, abs=1e-4)
+
+
 def test_fid_of_one_picture_and_of_a_broken_one(inception_weights, pictures):
     inception = Inception("clean", "cpu")
     with pytest.raises(DataError, match="at least two"):
         inception.statistics(pictures[:1], False, lambda: None)
     pictures[1].write_bytes(b"not a picture")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="is not a picture"):
         inception.statistics(pictures, False, lambda: None)
