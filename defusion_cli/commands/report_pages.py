@@ -222,9 +222,7 @@ def _row_values(row: Row, metrics: Sequence[Metric]) -> dict[str, float | str | 
     for metric in metrics:
         score, base = row.scores.get(metric.name), row.baseline.get(metric.name)
         if score is not None and base is not None:
-            sign = -1 if metric.lower_better else 1
-            # Two perfect pictures have infinite scores, and no gain.
-            values[_gain_key(metric.name)] = 0.0 if score == base else sign * (score - base)
+            values[_gain_key(metric.name)] = metric.gain(score, base)
     return values
 
 

@@ -62,6 +62,12 @@ class Metric:
         """Unit of the numbers; empty for those without."""
         return "dB" if self.name.startswith("psnr") else ""
 
+    def gain(self, score: float, base: float) -> float:
+        """By how much `score` is better than `base`: positive is better, whatever the metric's direction."""
+        if score == base:  # two perfect pictures have infinite scores, and no gain
+            return 0.0
+        return base - score if self.lower_better else score - base
+
     @property
     def decimals(self) -> int:
         """Digits after the point that papers print."""

@@ -49,11 +49,8 @@ def draw_gains(report: Report, folder: Path) -> list[Path]:
 
 
 def gain(row: Row, metric: Metric) -> float:
-    """By how much the picture is better than its input; positive is better whatever the metric's direction."""
-    score, base = row.scores[metric.name], row.baseline[metric.name]
-    if score == base:  # two perfect pictures have infinite scores, and no gain
-        return 0.0
-    return base - score if metric.lower_better else score - base
+    """By how much the picture is better than its input."""
+    return metric.gain(row.scores[metric.name], row.baseline[metric.name])
 
 
 def _extremes(rows: Sequence[Row], metric: Metric) -> tuple[list[Row], list[Row]]:

@@ -80,8 +80,7 @@ def summarise(metric: Metric, rows: Iterable[Row]) -> Figure:
     mean, error = mean_and_error(scores)
     if not baselines:
         return Figure(metric, mean, error, len(scores))
-    sign = -1 if metric.lower_better else 1
-    gains = array("d", (sign * (score - base) for score, base in zip(scores, baselines, strict=True)))
+    gains = array("d", map(metric.gain, scores, baselines))
     return Figure(metric, mean, error, len(scores), mean_and_error(baselines)[0], *mean_and_error(gains))
 
 
@@ -89,8 +88,7 @@ def summarise_set(metric: Metric, value: float, count: int, baseline: float | No
     """The figure of a metric of sets."""
     if baseline is None:
         return Figure(metric, value, None, count)
-    gain = (baseline - value) if metric.lower_better else (value - baseline)
-    return Figure(metric, value, None, count, baseline, gain)
+    return Figure(metric, value, None, count, baseline, metric.gain(value, baseline))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:

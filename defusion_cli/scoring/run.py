@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -99,6 +100,7 @@ def _load(pair: Pair, pixels: Sequence[Metric], protocol: Protocol) -> _Loaded:
             row.scores = _pixel_scores(loaded.out, loaded.ref, pixels, protocol)
             if loaded.base is not None:
                 row.baseline = _pixel_scores(loaded.base, loaded.ref, pixels, protocol)
+            row.notes += _infinite(row)
         return loaded
     except DefusionError as error:
         _fail(row, error)
@@ -161,6 +163,15 @@ def _notes(out: Picture, ref: Picture | None) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _infinite(row: Row) -> tuple[str, ...]:
+    """One picture that equals the true one decides over the mean of all."""
+    for scores, who in ((row.scores, "the picture"), (row.baseline, "the input")):
+        names = [name for name, score in scores.items() if math.isinf(score)]
+        if names:
+            return (f"{who} equals the true one: infinite {' and '.join(names)}, in the mean, too",)
+    return ()
+
+
 def _batches(items: Iterator[_Loaded], limit_px: int) -> Iterator[list[_Loaded]]:
     """Successive items of one size, up to `limit_px` pixels, at least one."""
     batch: list[_Loaded] = []
@@ -182,9 +193,9 @@ def _run_network(name: str, network: Any, metric: Metric, batch: Sequence[_Loade
     refs = [item.ref for item in good if item.ref is not None] if metric.needs_reference else None
     bases = [item.base for item in good if item.base is not None]
     try:
-        _store(good, name, engine.run_metric(network, [item.out for item in good], refs), "scores")
+        _store(good, name, _numbers(network, [item.out for item in good], refs), "scores")
         if bases:
-            _store(good, name, engine.run_metric(network, bases, refs), "baseline")
+            _store(good, name, _numbers(network, bases, refs), "baseline")
     except Exception as error:
         if len(good) > 1:  # perhaps only one of them is to blame, or the memory is
             for item in good:
@@ -196,6 +207,13 @@ def _run_network(name: str, network: Any, metric: Metric, batch: Sequence[_Loade
             good[0].row,
             DataError(f"{good[0].row.pair.out} has no {name}: {reason}.", found=f"a picture of {width}×{height}"),
         )
+
+
+def _numbers(network: Any, pictures: Sequence[_Image], refs: Sequence[_Image] | None) -> list[float]:
+    values = engine.run_metric(network, pictures, refs)
+    if any(map(math.isnan, values)):
+        raise ValueError("what it gives is not a number")
+    return values
 
 
 def _store(items: Sequence[_Loaded], name: str, values: Sequence[float], where: str) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from defusion_cli.app import app
 from defusion_cli.images import Picture, read_pixels, write_image
+from defusion_cli.scoring import engine
 from defusion_cli.scoring.metrics import find_metrics
 from defusion_cli.scoring.protocols import GENERAL
 
@@ -270,6 +271,29 @@ def test_a_metric_that_cannot_take_a_picture_loses_that_picture_only(folders, ph
     write_image(Path("ref/a.png"), photo[:8, :8])
     found = report("--metrics", "lpips", "out", "ref", code=3)
     assert found["metrics"]["lpips"]["n"] == 2 and "has no lpips" in found["pairs"][0]["problem"]
+
+
+def test_a_picture_equal_to_the_true_one_is_told(folders):
+    Path("out/a.png").write_bytes(Path("ref/a.png").read_bytes())
+    args = ("--metrics", "psnr,psnry,mae", "--protocol", "rgb", "out", "ref")
+    done = run(*args)
+    assert (
+        "1 picture (a.png): the picture equals the true one: infinite psnr and psnry, in the mean, too" in done.stderr
+    )
+    found = report(*args)
+    assert found["metrics"]["psnr"]["mean"] is found["pairs"][0]["scores"]["psnr"] is None
+    assert "equals the true one" in found["pairs"][0]["notes"][0] and "notes" not in found["pairs"][1]
+    Path("in/a.png").write_bytes(Path("ref/a.png").read_bytes())
+    gain = report(*args, "--baseline", "in")["metrics"]["psnr"]
+    assert gain["mean"] is gain["baseline"] is None and 0 < gain["gain"] < 20, "two perfect pictures: no gain"
+    capped = report("--metrics", "psnr", "ref", "ref")
+    assert capped["metrics"]["psnr"]["mean"] == pytest.approx(80) and "notes" not in capped["pairs"][0]
+
+
+def test_a_score_that_is_not_a_number_is_a_failure(folders, monkeypatch):
+    monkeypatch.setattr(engine, "run_metric", lambda network, pictures, references: [math.nan] * len(pictures))
+    found = report("--metrics", "psnr,lpips", "out", "ref", code=3)
+    assert found["failed"] == 3 and "lpips: what it gives is not a number" in found["pairs"][0]["problem"]
 
 
 def test_a_page_with_gains_and_one_without(folders):
