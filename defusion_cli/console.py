@@ -25,8 +25,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
 PLAIN_LINE_EVERY_S = 10.0
 """Where no bar can be drawn (a log file, a pipe), one line of progress is written this often."""
@@ -80,9 +81,21 @@ def print_json(kind: str, payload: Mapping[str, Any], version: int = 1) -> None:
 
 
 def show(renderable: RenderableType) -> None:
-    """A Rich table or the like on stdout: as wide as the terminal, or wide enough for everything when piped."""
-    if speaks():
-        _console(sys.stdout).print(renderable)
+    """A Rich table or the like on stdout: as wide as the terminal, or wide enough for everything when piped.
+
+    Where a table would have to cut words off, its rows are written one below the other.
+    """
+    if not speaks():
+        return
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    screen = _console(sys.stdout)
+    if isinstance(renderable, Table) and Measurement.get(screen, _unbounded(screen), renderable).minimum > screen.width:
+        for line in _records(renderable):
+            screen.print(line)
+    else:
+        screen.print(renderable)
 
 
 def summary(counts: Mapping[str, int], seconds: float, where: object = None) -> None:
@@ -216,6 +229,26 @@ def _console(stream: Any) -> Console:
     # Rich cuts tables to 80 columns where there is no terminal; a file or pipe has room.
     width = None if stream.isatty() or "COLUMNS" in os.environ else 160
     return Console(file=stream, width=width, highlight=False, markup=False)
+
+
+def _unbounded(screen: Console) -> ConsoleOptions:
+    return screen.options.update(max_width=10_000)
+
+
+def _records(table: Table) -> Iterator[RenderableType]:
+    """The first cell of each row, and below it the others with the heads of their columns."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    if table.title:
+        yield table.title
+    for first, *others in zip(*(column.cells for column in table.columns), strict=True):
+        yield first
+        for column, cell in zip(table.columns[1:], others, strict=True):
+            head = f"{column.header}: " if column.header else ""
+            yield Padding(Text.assemble(head, cell), (0, 0, 0, 2), expand=False)
+    if table.caption:
+        yield table.caption
 
 
 def _json_pieces(document: Mapping[str, Any]) -> Iterator[str]:

@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from defusion_cli.commands.plugin_options import METRICS, complete_metrics
+from defusion_cli.images import write_image
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.scoring.metrics import find_metrics
 from defusion_cli.scoring.protocols import find_protocol
@@ -45,6 +47,22 @@ def test_lists_fit_the_terminal(columns):
     assert max(map(len, done.stdout.splitlines())) <= int(columns)
     shown = re.sub(r"[^a-z-]", " ", done.stdout).split()
     assert {"rain", "noise"} <= set(shown)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 200])
+def test_tables_of_scores_are_whole_in_any_width(columns, tmp_path, photo, rng):
+    for name in ("out", "in", "ref"):
+        for index in range(2):
+            noise = 0 if name == "ref" else rng.normal(0, 0.05, photo.shape)
+            write_image(tmp_path / f"{name}/{index}.png", (photo + noise).astype(np.float32))
+    environment = {**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "defusion_cli", "score", "out", "ref", "--baseline", "in", "--metrics", "psnr,mae"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
+    assert "…" not in done.stdout and max(map(len, done.stdout.splitlines())) <= columns
+    assert ("┏" in done.stdout) == ("┓" in done.stdout) == (columns >= 80), "no column is cut off"
+    shown = " ".join(re.sub("[^ -~±↑]", " ", done.stdout).split())
+    for number in ("psnr ↑", "mae", r"\d\d\.\d\d ± \d\.\d\d", r"[+-]\d\.\d\d ± \d\.\d\d", "whole picture"):
+        assert re.search(number, shown) or (columns == 80 and number == "whole picture"), number
 
 
 def test_a_locale_without_utf8_and_no_colour(tmp_path):

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -256,8 +256,11 @@ def _show_table(heads: list[str], cells: list[list[str]], caption: str) -> None:
     from rich.table import Table
 
     table = Table(caption=caption, caption_justify="left")
-    for head in heads:
-        table.add_column(head, justify="right" if head in ("N", "input", "gain") else "left")
+    for head, column in zip(heads, zip(*cells, strict=True), strict=True):
+        words = head in ("definition", "what is computed")
+        whole = None if words else max(map(len, [head, *column]))  # numbers and names are not broken
+        side: Literal["left", "right"] = "right" if head in ("N", "input", "gain") else "left"
+        table.add_column(head, justify=side, min_width=whole, no_wrap=not words)
     for line in cells:
         table.add_row(*line)
     console.show(table)
