@@ -274,8 +274,8 @@ def score(
     picture, reference
         Two pictures of equal size, or two folders, paired by name.
     metrics
-        Names separated by commas, as for ``defusion score``; of two single pictures ``psnr``, ``psnry``, ``ssim``,
-        ``ssimc`` and ``mae``.
+        Names separated by commas, as for ``defusion score``; of two single pictures ``psnr``, ``psnry``, ``psnrb``,
+        ``ssim``, ``ssimc`` and ``mae``.
     protocol
         ``"pyiqa"``, ``"rgb"`` or ``"y"``.
 
@@ -289,7 +289,9 @@ def score(
     UsageError
         For an unknown metric or protocol.
     DataError
-        If the pictures differ in size or have values that are not finite, or folders do not pair up.
+        If the pictures differ in size or are none, a picture of a folder has no partner, or one cannot be scored.
+    DefusionError
+        If the weights of a metric are missing.
 
     Examples
     --------
@@ -299,23 +301,34 @@ def score(
     >>> round(score(grey + np.float32(0.1), grey)["psnr"], 2)
     20.0
     """
+    from defusion_cli.errors import UsageError
     from defusion_cli.scoring.metrics import find_metrics
     from defusion_cli.scoring.protocols import find_protocol
 
     settled = find_protocol(protocol, None)
     wanted = find_metrics(metrics, settled, True)
-    if isinstance(picture, (str, Path)) and Path(picture).is_dir():
-        return _score_folders(Path(picture), Path(cast("File", reference)), wanted, settled)
+    folders = [Path(one) for one in (picture, reference) if isinstance(one, (str, Path)) and Path(one).is_dir()]
+    if len(folders) == 2:
+        return _score_folders(folders[0], folders[1], wanted, settled)
+    if folders:
+        raise UsageError(f"Only {folders[0]} is a folder.", accepted="two pictures, or two folders of them")
     return _score_pictures(to_pixels(picture), to_pixels(reference), wanted)
 
 
 def _score_folders(out: Path, ref: Path, metrics: Sequence[Any], protocol: Any) -> dict[str, float]:
+    from defusion_cli.errors import DataError
     from defusion_cli.scoring.pairs import pair_folders
     from defusion_cli.scoring.report import mean_and_error
     from defusion_cli.scoring.run import score_pairs
     from defusion_cli.scoring.sets import prepare, score_set
 
-    pairs = pair_folders(out, ref).pairs
+    pairing = pair_folders(out, ref)
+    if pairing.orphans:
+        more = ", …" if len(pairing.orphans) > 1 else ""
+        raise DataError(
+            "Not every picture has a partner.", found=pairing.orphans[0] + more, accepted=f"pairs: {pairing.rule}"
+        )
+    pairs = pairing.pairs
     single = [metric for metric in metrics if metric.kind != "set"]
     rows = score_pairs(pairs, single, protocol, "cpu", lambda row: None)
     for row in rows:
@@ -343,7 +356,7 @@ def _score_pictures(picture: Array, reference: Array, metrics: Sequence[Any]) ->
         if metric.function is None:
             raise UsageError(
                 f"{metric.name} needs files.",
-                accepted="psnr, psnry, ssim, ssimc, mae of two pictures; anything of two folders",
+                accepted="psnr, psnry, psnrb, ssim, ssimc, mae of two pictures; anything of two folders",
                 fix="score(folder, reference_folder, …)",
             )
         found[metric.name] = metric.function(picture, reference, None)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+_BEYOND = 1.0
+"""How far values may leave [0, 1], as they do in what was resampled."""
+
+
 def check_whole(name: str, value: object, low: int, high: int | None = None) -> None:
     """Raise `UsageError` unless `value` is a whole number from `low` to `high`, both included."""
     accepted = f"{low} … {high}" if high is not None else f"{low} or more"
@@ -41,7 +45,7 @@ def to_pixels(picture: Image.Image | NDArray[np.float32] | str | Path) -> NDArra
     UsageError
         For an array that is not floating point, H×W×3.
     DataError
-        If a file cannot be read, or an array has values that are not finite.
+        If a file cannot be read, or an array has values that are not finite or far from [0, 1].
     """
     import numpy as np
     from PIL import Image
@@ -51,7 +55,13 @@ def to_pixels(picture: Image.Image | NDArray[np.float32] | str | Path) -> NDArra
     if isinstance(picture, (str, Path)):
         return read_pixels(Path(picture))
     if isinstance(picture, Image.Image):
-        array = np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
+        if picture.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
+            grey = np.asarray(picture, np.float32) / np.float32(65535)
+            array = np.repeat(grey[..., None], 3, axis=2)
+        elif picture.mode == "F":
+            array = np.asarray(picture)
+        else:
+            array = np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
     else:
         array = np.asarray(picture)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind != "f" or array.size == 0:
@@ -65,4 +75,12 @@ def to_pixels(picture: Image.Image | NDArray[np.float32] | str | Path) -> NDArra
     if unknown:
         found = f"{unknown} of {array.size} values not finite"
         raise DataError("This array is not a picture.", found=found, accepted="finite values, RGB in [0, 1]")
+    low, high = float(array.min()), float(array.max())
+    if low < -_BEYOND or high > 1 + _BEYOND:
+        raise DataError(
+            "This array is not a picture.",
+            found=f"values from {low:g} to {high:g}",
+            accepted="RGB in [0, 1]",
+            fix="picture / 255 for 8-bit values",
+        )
     return array.astype(np.float32, copy=False)

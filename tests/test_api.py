@@ -17,7 +17,7 @@ from tiny import save_tiny_model
 import defusion_cli
 from defusion_cli import DefusionPipeline, degrade, make_ground, restore, score
 from defusion_cli.errors import DataError, UsageError
-from defusion_cli.images import read_pixels, write_image
+from defusion_cli.images import Picture, read_pixels, write_image
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,6 +121,25 @@ def test_scores_of_pictures_and_folders(pictures, tmp_path, photo):
         score(array[:-1], array)
     with pytest.raises(UsageError, match="needs files"):
         score(array, array, "lpips")
+    for one, other in ((tmp_path / "in", tmp_path / "gt/a.png"), (tmp_path / "in/a.png", str(tmp_path / "gt"))):
+        with pytest.raises(UsageError, match="is a folder"):
+            score(one, other)
+    with pytest.raises(UsageError, match="is a folder"):
+        score(tmp_path / "in", image)
+    (tmp_path / "gt/b.png").rename(tmp_path / "gt/c.png")
+    with pytest.raises(DataError, match=r"(?s)Not every picture has a partner.*b\.png"):
+        score(tmp_path / "in", tmp_path / "gt")
+
+
+def test_grey_images_of_sixteen_bits_are_not_white(tmp_path, photo):
+    grey = photo[..., :1].repeat(3, axis=2)
+    write_image(tmp_path / "deep.png", grey, Picture(grey, bits=16, grey=True))
+    with Image.open(tmp_path / "deep.png") as image:
+        assert image.mode.startswith("I")
+        assert score(image, tmp_path / "deep.png", "mae")["mae"] < 1e-6
+        assert np.abs(np.asarray(degrade(image, "noise", severity=0)) / 255 - grey).max() < 0.1
+        with pytest.raises(UsageError, match="not a picture"):
+            score(image.convert("F"), image)
 
 
 def test_mistakes_are_told(photo, tiny_model):
@@ -181,6 +200,18 @@ def test_arrays_that_are_not_finite_are_refused(photo, value):
         with pytest.raises(DataError, match="not a picture") as error:
             use()
         assert error.value.found == f"1 of {photo.size} values not finite" and error.value.accepted
+
+
+def test_values_up_to_255_are_told_from_values_up_to_1(photo):
+    for use in (
+        lambda: degrade(photo * 255, "noise"),
+        lambda: score(photo, photo * 255),
+        lambda: score(photo - 9, photo),
+    ):
+        with pytest.raises(DataError, match="not a picture") as error:
+            use()
+        assert "values from" in error.value.found and "/ 255" in error.value.fix
+    assert score(photo * 1.5 - 0.25, photo)["psnr"] > 5
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (5, 5, 4), (5, 5)])
