@@ -58,9 +58,9 @@ def train_tokenizer(
         with join_cluster() as rank:
             perceptual = None
             if recipe.lpips_weight:
-                from defusion_cli.scoring.perceptual import lpips_distance
+                from defusion_cli.scoring.perceptual import lpips_network
 
-                perceptual = lpips_distance(rank.device)
+                perceptual = lpips_network(rank.device, "lpips-vgg")
             note(f"{rank.count} process(es) on {rank.device.type}, global batch {recipe.batch}, {recipe.steps} steps")
             probe = train(recipe, run, rank, perceptual)
     if probe is not None:

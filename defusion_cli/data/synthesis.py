@@ -126,8 +126,8 @@ def draw_task(ids: Sequence[str], config: SynthesisConfig, plugins: Plugins, rng
     if familiar := _draw_familiar(ids, config, rng):
         return Task(tuple(rng.permutation(familiar).tolist()), tuple(physical_order(familiar, plugins)), familiar)
     mixed = len(ids) > 1 and rng.random() < config.mixture_share
-    count = min(len(ids), int(rng.integers(2, 4))) if mixed else 1
     weights = np.array([config.emphasis.get(i, 1.0) for i in ids])
+    count = min(int(np.count_nonzero(weights)), int(rng.integers(2, 4))) if mixed else 1
     damage = [ids[k] for k in rng.choice(len(ids), count, replace=False, p=weights / weights.sum())]
     if rng.random() < 0.5:
         damage = physical_order(damage, plugins)

@@ -71,9 +71,9 @@ class InstructionSource:
         kind = rng.random()
         if kind < self.clean_share:
             return []
-        most = min(3, len(self.ids))
-        count = 1 if kind >= self.clean_share + self.mixture_share or most < 2 else int(rng.integers(2, most + 1))
         weights = np.array([self.emphasis.get(plugin_id, 1.0) for plugin_id in self.ids])
+        most = min(3, int(np.count_nonzero(weights)))
+        count = 1 if kind >= self.clean_share + self.mixture_share or most < 2 else int(rng.integers(2, most + 1))
         return [self.ids[k] for k in rng.choice(len(self.ids), count, replace=False, p=weights / weights.sum())]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from defusion_cli.errors import UsageError, did_you_mean
@@ -107,3 +107,14 @@ def set_all(recipe: R, settings: Sequence[str]) -> R:
     for setting in settings:
         set_value(fields, *split_setting(setting))
     return dataclasses.replace(recipe, **fields)  # type: ignore[type-var]
+
+
+def check_emphasis(name: str, emphasis: Mapping[str, float], ids: Sequence[str]) -> None:
+    """Raise `UsageError` if the setting `name` leaves none of the degradations `ids` to be drawn."""
+    if not any(emphasis.get(plugin_id, 1.0) for plugin_id in ids):
+        raise UsageError(
+            f"The setting {name} leaves no degradation to draw.",
+            found=", ".join(f"{plugin_id} 0" for plugin_id in ids),
+            accepted="more than 0 for one of them",
+            fix=f"--set {name}.{ids[0]}=1",
+        )

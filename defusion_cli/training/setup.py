@@ -15,7 +15,7 @@ from defusion_cli.plugins import Registry, installed_plugins
 from defusion_cli.tokenizer.model import load_tokenizer
 from defusion_cli.training.diffusion_config import PRESETS, DiffusionConfig, Phase
 from defusion_cli.training.diffusion_state import DiffusionRun
-from defusion_cli.training.settings import set_value, split_setting, values_of
+from defusion_cli.training.settings import check_emphasis, set_value, split_setting, values_of
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "weights" / "default"
 _MOST_VALIDATION = 8
@@ -95,6 +95,8 @@ def diffusion_setup(
     named |= {*config.synthesis.coarse_emphasis, *config.refinement, *config.faint_refinement}
     # What a preset names besides may be another's plugin that is broken or not there, and nobody asked for it.
     _check_ids([*ids, *sorted(named - _names_of_presets())], registry)
+    for name in ("emphasis", "coarse_emphasis"):
+        check_emphasis(f"synthesis.{name}", getattr(config.synthesis, name), ids)
     if not data:
         raise UsageError("There is nothing to train on.", fix="--data FOLDER, a folder of clean photographs")
     sources = parse_sources(data)

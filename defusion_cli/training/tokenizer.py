@@ -6,6 +6,7 @@ Alone or under torchrun, with the same effective batch; resumable at any step.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from defusion_cli.console import note, progress
 from defusion_cli.data.workers import deaths_explained
 from defusion_cli.errors import DataError
 from defusion_cli.files import staged_folder, write_atomically
+from defusion_cli.images import list_image_names
 from defusion_cli.interrupt import Stop, patient_interrupt
 from defusion_cli.tokenizer.model import InstructionTokenizer, load_tokenizer
 from defusion_cli.tokenizer.probe import ProbeResult, linear_probe
@@ -82,7 +84,8 @@ def train_tokenizer(
     training = TokenizerTraining(recipe, run.seed, rank, len(run.source.ids), perceptual)
     if rank.is_main:
         settings = {"seed": run.seed, "plugins": list(run.source.ids)}
-        remember_recipe(run.out, dataclasses.asdict(recipe) | settings)
+        settings["photographs"] = _describe_photographs(run.source.natural_dir)
+        remember_recipe(run.out, dataclasses.asdict(recipe) | settings, may_change=("photographs",))
     if resume(run.out / "checkpoints", rank, training.load_state):
         note(f"going on from step {training.step}")
     elif run.init_from is not None:
@@ -96,6 +99,15 @@ def train_tokenizer(
         return None
     tokenizer = load_tokenizer(str(folder))
     return linear_probe(tokenizer, run.source.ids, run.source.plugins, run.seed, recipe.probe_counts)
+
+
+def _describe_photographs(folder: Path | None) -> str:
+    """How many photographs the user adds to the grounds, and a digest of their names, wherever the folder may lie."""
+    if folder is None:
+        return "none of the user"
+    names = list_image_names(folder)
+    digest = hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
+    return f"{len(names)} files, {digest[:8]}"
 
 
 def _start_from(tokenizer: InstructionTokenizer, source: Path) -> None:
@@ -131,6 +143,9 @@ def _train(training: TokenizerTraining, run: TokenizerRun, stop: Stop) -> None:
             reporting = step % recipe.log_every == 0 or last
             values = training.metrics(losses) if reporting else {}
             rank.agree(stop)
+            saving = step % recipe.checkpoint_every == 0 or last or stop.asked
+            if reporting or saving:
+                training.check_finite()
             if log is None:
                 rank.leave_if_asked(stop)
                 continue
@@ -138,12 +153,12 @@ def _train(training: TokenizerTraining, run: TokenizerRun, stop: Stop) -> None:
                 rate = (step - steps.start) * recipe.batch / (time.monotonic() - started)
                 log.add(step, {**values, "samples_per_s": rate})
                 bar.status(f"loss {values['total']:.4f}, perplexity {values.get('perplexity', 0):.0f}")
-            if step % recipe.checkpoint_every == 0 or last or stop.asked:
+            if saving:
                 save_checkpoint(run.out / "checkpoints", step, training.state())
-            rank.leave_if_asked(stop)
             if step % recipe.picture_every == 0 or last:
                 log.plot()
                 write_picture(training.tokenizer, instruction, run.out / "pictures" / f"step-{step:08d}.png")
+            rank.leave_if_asked(stop)
     if log is not None:
         log.close()
 

@@ -11,7 +11,7 @@ from defusion_cli.errors import DataError
 from defusion_cli.ground import natural_pool
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.training.instructions import InstructionSource
-from defusion_cli.training.settings import set_all
+from defusion_cli.training.settings import check_emphasis, set_all
 from defusion_cli.training.tokenizer import TokenizerRun
 from defusion_cli.training.tokenizer_config import TokenizerRecipe, preset
 
@@ -37,8 +37,9 @@ def tokenizer_setup(
     recipe.check()
     registry = installed_plugins()
     ids = sorted(set(plugin_ids)) or sorted(registry)
-    for plugin_id in ids:
+    for plugin_id in [*ids, *recipe.emphasis]:
         registry[plugin_id]  # raises, with the nearest name
+    check_emphasis("emphasis", recipe.emphasis, ids)
     if natural_dir is not None:
         natural_pool(natural_dir)  # raises now rather than in a worker
     if init_from is not None:

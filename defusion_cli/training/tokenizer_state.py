@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from defusion_cli.errors import DefusionError
 from defusion_cli.tokenizer.codebook import Usage, count_codes, gather_encodings, kmeans, revive, usage
 from defusion_cli.tokenizer.discriminator import PatchDiscriminator
 from defusion_cli.tokenizer.losses import (
@@ -35,6 +36,7 @@ from defusion_cli.training.tokenizer_config import TokenizerRecipe
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
+_LARGEST = torch.finfo(torch.float16).max
 _RECENT = 8192  # encodings kept for the first codebook
 
 
@@ -253,6 +255,7 @@ class TokenizerTraining:
             "discriminator_adam": self.discriminator_adam.state_dict(),
             "counts": self.counts,
             "recent": self.recent,
+            "usage": None if self.usage is None else [self.usage.share, self.usage.perplexity],
         }
 
     def load_state(self, step: int, state: Mapping[str, Any]) -> None:
@@ -261,7 +264,21 @@ class TokenizerTraining:
             getattr(self, name).load_state_dict(state[name])
         self.counts = state["counts"].to(self.rank.device)
         self.recent = state["recent"].to(self.rank.device)
+        self.usage = Usage(*state["usage"]) if state.get("usage") else None
         self.step = step
+
+    def check_finite(self) -> None:
+        """Raise `DefusionError` if weights have left the range of what is exported: they never come back.
+
+        They are the same in all processes, and so is the verdict.
+        """
+        # Not a number is not smaller than anything.
+        if all(float(weight.detach().abs().max()) < _LARGEST for weight in self.generator.parameters()):
+            return
+        raise DefusionError(
+            f"Training diverged: after step {self.step} there are weights that are infinite or no numbers.",
+            fix=f"--set learning_rate={self.recipe.learning_rate / 2:g} --out another folder",
+        )
 
 
 def learning_rate(recipe: TokenizerRecipe, step: int) -> float:

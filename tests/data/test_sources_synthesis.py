@@ -70,6 +70,8 @@ def test_emphasis_draws_a_degradation_more_often():
     config, rng = SynthesisConfig(mixture_share=0.0, emphasis={"noise": 4.0}), np.random.default_rng(0)
     share = np.mean([draw_task(IDS, config, PLUGINS, rng).damage == ("noise",) for _ in range(4000)])
     assert share == pytest.approx(4 / 8, abs=0.03)
+    nothing_else = SynthesisConfig(mixture_share=1.0, emphasis={i: 0.0 for i in IDS if i != "rain"})
+    assert {draw_task(IDS, nothing_else, PLUGINS, rng).damage for _ in range(50)} == {("rain",)}
 
 
 def test_familiar_mixtures_are_drawn_whole_and_shown_whole():

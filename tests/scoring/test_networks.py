@@ -24,6 +24,7 @@ from defusion_cli.scoring import engine
 from defusion_cli.scoring.fid import Inception, Statistics, frechet_distance, small_sample_warning
 from defusion_cli.scoring.metrics import find_metrics
 from defusion_cli.scoring.pairs import Pair
+from defusion_cli.scoring.perceptual import lpips_network
 from defusion_cli.scoring.protocols import GENERAL
 from defusion_cli.scoring.sets import prepare, score_set
 
@@ -300,6 +301,15 @@ def test_the_command_gives_the_fid_of_pytorch_fid_and_of_pyiqa(inception_home, i
     metric = pyiqa.create_metric("fid", device=torch.device("cpu"))
     options = {"mode": "legacy_pytorch", "num_workers": 0, "verbose": False}
     assert ours == pytest.approx(float(metric(*map(str, folders), **options)), rel=1e-5)
+
+
+def test_a_training_loss_without_its_weights_says_what_to_fetch(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, *_, **__: (_ for _ in ()).throw(OSError("no")))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    with pytest.raises(DefusionError, match="lpips-vgg needs the file vgg16") as caught:
+        lpips_network(torch.device("cpu"), "lpips-vgg")
+    assert str(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize("mode", ["clean", "legacy_pytorch", "legacy_tensorflow"])

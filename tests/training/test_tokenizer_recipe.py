@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from defusion_cli.errors import DataError, DefusionError, UsageError
+from defusion_cli.images import write_image
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.tokenizer import load_tokenizer
 from defusion_cli.training.instructions import InstructionSource, instruction_batches
@@ -177,6 +179,50 @@ def test_interrupted_run_continues_to_the_same_weights_bit_for_bit(tmp_path: Pat
     assert {key: value for key, value in metrics(cut.out).items() if key[0] > 3} == later
 
 
+def test_a_run_stopped_at_any_step_leaves_what_an_unstopped_one_does(tmp_path: Path, monkeypatch) -> None:
+    """Metrics that are not of every step, and the picture of the very step, are not lost."""
+    instructions = source("noise", "jpeg")
+    recipe = dataclasses.replace(TINY, revive_every=3, picture_every=2)
+    whole, cut = (TokenizerRun(tmp_path / name, instructions, seed=3, workers=0) for name in ("whole", "cut"))
+    train_tokenizer(recipe, whole, ALONE)
+    real_step = TokenizerTraining.train_step
+
+    def step_and_stop(self: TokenizerTraining, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        losses = real_step(self, *batch)
+        if self.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(TokenizerTraining, "train_step", step_and_stop)
+        train_tokenizer(recipe, cut, ALONE)
+    train_tokenizer(recipe, cut, ALONE)
+    assert metrics(cut.out) == metrics(whole.out)
+    files = ["tokenizer/diffusion_pytorch_model.safetensors", "checkpoints/step-00000006/tensors.safetensors"]
+    for name in files + [f"pictures/step-{step:08d}.png" for step in (2, 4, 6)]:
+        assert (cut.out / name).read_bytes() == (whole.out / name).read_bytes(), name
+
+
+def test_a_training_that_diverges_ends_and_keeps_no_checkpoint_of_it(tmp_path: Path) -> None:
+    run = TokenizerRun(tmp_path, source("noise", "jpeg"), workers=0)
+    with pytest.raises(DefusionError, match=r"(?s)diverged: after step \d.*learning_rate=5e\+29"):
+        train_tokenizer(dataclasses.replace(TINY, learning_rate=1e30), run, ALONE)
+    assert not (tmp_path / "checkpoints").exists() and not (tmp_path / "tokenizer").exists()
+
+
+def test_a_run_that_goes_on_with_other_photographs_says_so(tmp_path: Path, photo, capsys) -> None:
+    write_image(tmp_path / "photos/a.png", photo)
+    runs = [
+        TokenizerRun(tmp_path / "run", dataclasses.replace(source("noise"), natural_dir=folder), workers=0)
+        for folder in (None, tmp_path / "photos", tmp_path / "photos")
+    ]
+    told = []
+    for run in runs:
+        train_tokenizer(TINY, run, ALONE)
+        told.append("photographs are others" in capsys.readouterr().err)
+    assert told == [False, True, False]
+
+
 def _stop_after(training: TokenizerTraining, run: TokenizerRun, steps: int) -> None:
     """What a run that was killed after its checkpoint leaves behind."""
     from defusion_cli.training.checkpoint import save_checkpoint
@@ -234,11 +280,13 @@ def test_default_rate_warms_up_and_falls_to_a_hundredth() -> None:
         (["steps=0"], "1 or more"),
         (["bf16=maybe"], "true or false"),
         (["companding=2"], "at most 1"),
+        (["emphasis.rain=0", "emphasis.noise=0"], "leaves no degradation to draw"),
+        (["emphasis.rian=3"], "did you mean rain"),
     ],
 )
 def test_bad_settings_are_explained(settings: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=message):
-        tokenizer_setup("default", settings, tmp_path)
+    with pytest.raises(DefusionError, match=message):
+        tokenizer_setup("default", settings, tmp_path, plugin_ids=["rain", "noise"])
 
 
 def test_settings_that_bound_one_another_come_in_any_order(tmp_path: Path) -> None:
@@ -288,6 +336,8 @@ def test_emphasis_shows_a_plugin_more_often() -> None:
     rng = np.random.default_rng(0)
     share = np.mean([source._draw_ids(rng) == ["noise"] for _ in range(2000)])
     assert share == pytest.approx(0.97 * 4 / 6, abs=0.04)
+    rare = dataclasses.replace(source, clean_share=0.0, mixture_share=1.0, emphasis={"noise": 0.0, "snow": 0.0})
+    assert {tuple(rare._draw_ids(rng)) for _ in range(50)} == {("rain",)}, "what is never drawn is in no mixture"
     recipe, run = tokenizer_setup("default", ["emphasis.motion-blur=3"], Path("unused"))
     assert recipe.emphasis == run.source.emphasis == {"motion-blur": 3}
 
