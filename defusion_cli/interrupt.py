@@ -14,11 +14,12 @@ class Terminated(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether somebody has asked to stop, and how."""
+    """Whether somebody has asked to stop, and how; and whether all processes of a training do after this step."""
 
     def __init__(self) -> None:
         self.asked = False
         self.terminated = False
+        self.agreed = False
 
     def raise_if_asked(self) -> None:
         """Raise `KeyboardInterrupt` or `Terminated` if so; called where nothing is half done."""

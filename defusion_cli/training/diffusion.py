@@ -101,7 +101,7 @@ def _loop(training: DiffusionTraining, run: DiffusionRun, bar: Bar, stop: Stop) 
             row = values | window.summary()
             log.add(step, row)
             bar.status(f"loss {row['loss']:.3f}, {row['samples_per_s']:.1f} crops/s, waiting {row['waiting']:.0%}")
-        if step % config.save_every == 0 or end or stop.asked:
+        if step % config.save_every == 0 or end or stop.agreed:
             save_checkpoint(run.out / "checkpoints", step, training.state())
         rank.leave_if_asked(stop)
         if check and (step % config.validate_every == 0 or end):

@@ -128,13 +128,20 @@ class Rank:
         return self.index == 0
 
     def agree(self, stop: Stop) -> None:
-        """Let all processes stop after the same step as soon as one is asked to, or left alone; all have to call."""
-        if self.count > 1:
-            if os.getppid() != self.parent:  # torchrun was killed: nobody else would end this process
-                stop.asked = stop.terminated = True
-            flags = torch.tensor([float(stop.asked), float(stop.terminated)], device=self.device)
-            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-            stop.asked, stop.terminated = (bool(flag) for flag in flags.tolist())
+        """Let all processes stop after the same step as soon as one is asked to, or left alone; all have to call.
+
+        Who is asked to after that stops after the next step: the others may have gone on to it.
+        """
+        if self.count == 1:
+            stop.agreed = stop.asked
+            return
+        if os.getppid() != self.parent:  # torchrun was killed: nobody else would end this process
+            stop.asked = stop.terminated = True
+        flags = torch.tensor([float(stop.asked), float(stop.terminated)], device=self.device)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        stop.agreed, terminated = (bool(flag) for flag in flags.tolist())
+        # Never back to False: a signal may have come in the meantime.
+        stop.asked, stop.terminated = stop.agreed or stop.asked, terminated or stop.terminated
 
     def leave_if_asked(self, stop: Stop) -> None:
         """Raise if all `agree` to stop; all have to call, the main process when it has saved.
@@ -142,7 +149,9 @@ class Rank:
         Nobody leaves before: of a torchrun that was not itself asked to stop, the processes that are left have 30
         seconds from the end of the first.
         """
-        if stop.asked and self.count > 1:
+        if not stop.agreed:
+            return
+        if self.count > 1:
             dist.barrier()
         stop.raise_if_asked()
 

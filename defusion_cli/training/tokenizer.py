@@ -143,7 +143,7 @@ def _train(training: TokenizerTraining, run: TokenizerRun, stop: Stop) -> None:
             reporting = step % recipe.log_every == 0 or last
             values = training.metrics(losses) if reporting else {}
             rank.agree(stop)
-            saving = step % recipe.checkpoint_every == 0 or last or stop.asked
+            saving = step % recipe.checkpoint_every == 0 or last or stop.agreed
             if reporting or saving:
                 training.check_finite()
             if log is None:

@@ -275,6 +275,27 @@ def test_processes_agree_on_stopping(monkeypatch):
         stop.raise_if_asked()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_is_asked_while_saving_stops_after_the_next_step(monkeypatch, count):
+    """The others may have gone on to it: at a barrier this process would wait for them, and they for it."""
+    rank, stop = Rank(0, count, torch.device("cpu"), os.getppid()), Stop()
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flags, op: None)
+    monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
+    rank.agree(stop)
+    stop.asked = True
+    rank.leave_if_asked(stop)
+    rank.agree(stop)
+    with pytest.raises(KeyboardInterrupt):
+        rank.leave_if_asked(stop)
+
+
+def test_a_signal_while_processes_agree_is_not_lost(monkeypatch):
+    rank, stop = Rank(0, 2, torch.device("cpu"), os.getppid()), Stop()
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flags, op: setattr(stop, "asked", True))
+    rank.agree(stop)
+    assert stop.asked and not stop.agreed
+
+
 def test_a_process_that_torchrun_left_behind_stops(monkeypatch):
     rank, stop = Rank(0, 2, torch.device("cpu")), Stop()
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flags, op: None)
