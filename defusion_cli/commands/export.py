@@ -35,10 +35,11 @@ def export(
         raise UsageError(
             "OUT must end in .onnx.", found=str(out), fix=f"defusion export onnx {out.with_suffix('.onnx')}"
         )
-    from defusion_cli.export import check_onnx, export_onnx
+    from defusion_cli.export import check_onnx, check_packages, export_onnx
     from defusion_cli.plugins import installed_plugins
     from defusion_cli.restore.model import load_pipeline
 
+    check_packages(check)
     pipeline = load_pipeline(model)
     instructions = export_onnx(pipeline, installed_plugins(), out)
     found = check_onnx(pipeline, out) if check else None

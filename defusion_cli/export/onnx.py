@@ -7,6 +7,7 @@ step needs no noise: photo, tokens, thumbnail, box and crops in, restored photo 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
 import time
@@ -73,15 +74,16 @@ class Check:
     onnx_seconds: float
 
 
-def export_onnx(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[Any]], path: Path) -> Path:
-    """Write the graph to `path`, and return the ``.npz`` beside it that holds the tokens of every degradation.
+def check_packages(checked: bool) -> None:
+    """Raise `UsageError`, before any work, if a package is missing that an export needs, and its check if `checked`."""
+    needed = ("onnx", "onnxscript") + (("onnxruntime",) if checked else ())
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"This needs {' and '.join(missing)}, not installed.", fix="pip install 'defusion[export]'")
 
-    Raises
-    ------
-    UsageError
-        If a package that this needs is not installed.
-    """
-    _require("onnx", "onnxscript")
+
+def export_onnx(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[Any]], path: Path) -> Path:
+    """Write the graph to `path`, and return the ``.npz`` beside it that holds the tokens of every degradation."""
     graph = OneStep(pipeline).float().eval()
     inputs, named = _inputs(pipeline, *_CHECKED_SIZES[0])
     height, width = torch.export.Dim("height", min=2, max=4096), torch.export.Dim("width", min=2, max=4096)
@@ -116,10 +118,7 @@ def check_onnx(pipeline: DefusionPipeline, path: Path, seconds: float = 2.0) -> 
     ------
     DefusionError
         If they differ by more than `TOLERANCE`.
-    UsageError
-        If onnxruntime is not installed.
     """
-    _require("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -174,14 +173,6 @@ def _tokens(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[Any]])
     buffer = io.BytesIO()
     np.savez(buffer, **tokens)  # type: ignore[arg-type]
     return buffer.getvalue()
-
-
-def _require(*packages: str) -> None:
-    import importlib.util
-
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"This needs {' and '.join(missing)}, not installed.", fix="pip install 'defusion[export]'")
 
 
 @contextlib.contextmanager

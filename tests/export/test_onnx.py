@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -88,3 +89,12 @@ def test_the_example_needs_no_torch(exported, tmp_path, photo):
 @pytest.mark.parametrize("arguments", [("tflite", "a.onnx"), ("onnx", "a.pt")])
 def test_other_formats_are_refused(arguments):
     assert CliRunner().invoke(app, ["export", *arguments]).exit_code == 2
+
+
+def test_a_missing_package_is_told_before_anything_is_written(exported, tmp_path, monkeypatch):
+    model, _, _ = exported
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    done = CliRunner().invoke(app, ["export", "onnx", str(tmp_path / "a.onnx"), "--model", str(model)])
+    assert done.exit_code == 2 and "needs onnxruntime" in done.stderr
+    assert list(tmp_path.iterdir()) == []
