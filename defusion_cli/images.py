@@ -29,10 +29,10 @@ FORMATS = {
     ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF",
 }  # fmt: skip
 """Format by lower-case suffix. AVIF needs a Pillow that was built with it, HEIC the extra ``heif``."""
-
+READABLE = "PNG, JPEG, TIFF, WebP, BMP, AVIF or HEIC"
+"""The same in words."""
 
 _DEEP = ("PNG", "TIFF")
-_READABLE = "PNG, JPEG, TIFF, WebP, BMP, AVIF or HEIC"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _decode(file: BinaryIO, path: Path, scratch: Path | None = None) -> Canvas:
         file.seek(0)
         start = file.read(8)
         found = f"a file that begins with {start!r}" if start else "an empty file"
-        raise DataError(f"{path} is not a picture.", found=found, accepted=_READABLE) from None
+        raise DataError(f"{path} is not a picture.", found=found, accepted=READABLE) from None
     except (image_decode.TooLargeError, DecompressionBombError) as error:
         raise DataError(f"{path} has too many pixels.", found=str(error)) from None
     except NoRoomError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from defusion_cli.console import note
 from defusion_cli.data.adapters import Selection, load, parse_selection
 from defusion_cli.errors import DataError, UsageError
-from defusion_cli.images import list_images
+from defusion_cli.images import READABLE, list_images
 
 _DAMAGED, _CLEAN = ("degraded", "input", "lq"), ("clean", "target", "gt", "hq")
 
@@ -160,7 +160,7 @@ def folder_photos(path: str, degradation: str = "", *, paired: bool | None = Non
     else:
         photos = tuple(Photo(folder / p, degradation=degradation) for p in list_images(folder))
     if not photos:
-        raise DataError(f"There are no pictures in {folder}.", accepted="PNG, JPEG, TIFF, WebP or BMP files")
+        raise DataError(f"There are no pictures in {folder}.", accepted=f"{READABLE} files")
     return photos
 
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from defusion_cli.errors import DataError
-from defusion_cli.images import list_images, read_pixels
+from defusion_cli.images import READABLE, list_images, read_pixels
 from defusion_cli.plugins.contract import Image
 
 WHEEL_PHOTOS = (
@@ -67,7 +67,7 @@ def natural_pool(folder: Path | None = None) -> Photographs:
     if folder is not None:
         found = list_images(folder)
         if not found:
-            raise DataError(f"{folder} holds no picture.", accepted="PNG, JPEG, TIFF, WebP or BMP files")
+            raise DataError(f"{folder} holds no picture.", accepted=f"{READABLE} files")
         step = -(-len(found) // _MOST_USER_PHOTOS)
         paths += [folder / name for name in found[::step]]
     photos = Photographs(paths)

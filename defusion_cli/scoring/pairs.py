@@ -10,7 +10,7 @@ from pathlib import Path
 
 from defusion_cli.data.adapters import DatasetSpec, twins_by_name
 from defusion_cli.errors import DataError
-from defusion_cli.images import list_image_names
+from defusion_cli.images import READABLE, list_image_names
 from defusion_cli.scoring.lazy import Lazy
 
 
@@ -156,9 +156,7 @@ class _Matches:
 def _listed(folder: Path) -> list[str]:
     found = list_image_names(folder)
     if not found:
-        raise DataError(
-            f"{folder} holds no picture.", accepted="PNG, JPEG, TIFF, WebP or BMP files", fix=f"ls {folder}"
-        )
+        raise DataError(f"{folder} holds no picture.", accepted=f"{READABLE} files", fix=f"ls {folder}")
     return found
 
 

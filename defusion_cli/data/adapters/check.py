@@ -17,6 +17,7 @@ from defusion_cli.data.adapters.registry import DATASETS, drop_scenes
 from defusion_cli.data.adapters.spec import DatasetSpec
 from defusion_cli.data.adapters.splits import ALL, select, with_listed_parts, without_copies
 from defusion_cli.errors import DataError, DefusionError
+from defusion_cli.images import READABLE
 
 Watch = Callable[[int], None]
 
@@ -93,9 +94,7 @@ def check(
     """
     tree = Tree(folder)
     if not len(tree):
-        raise DataError(
-            f"There are no pictures in {folder}.", accepted="a folder of PNG, JPEG, TIFF, WebP or BMP files"
-        )
+        raise DataError(f"There are no pictures in {folder}.", accepted=f"a folder of {READABLE} files")
     found = [find(spec, tree, named=True)] if spec else recognise(tree)
     if not found:
         raise DataError(
