@@ -85,3 +85,11 @@ def test_what_the_preset_names_besides_what_is_trained_need_not_be_there(tmp_pat
     assert run.ids == ["snow"]
     with pytest.raises(UsageError, match="hase"):
         setup.diffusion_setup("default", ["synthesis.familiar_mixtures.snow+hase=0.1"], *given, plugin_ids=["snow"])
+
+
+def test_an_emphasis_that_leaves_nothing_to_draw_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((64, 64, 3), np.uint8))
+    for name in ("emphasis", "coarse_emphasis"):
+        with pytest.raises(UsageError, match=rf"synthesis\.{name} leaves no degradation to draw"):
+            settings = [f"synthesis.{name}.snow=0"]
+            setup.diffusion_setup("default", settings, [str(tmp_path)], tmp_path / "run", plugin_ids=["snow"])
