@@ -1,13 +1,13 @@
 """Labelled views for the recogniser: photographs, damaged or not, and what was done to them.
 
-What a photograph has anyway is not to be taken for damage: a little grain, a slightly soft lens, the rounding to
-eight bits and a save as JPEG of good quality come to clean and damaged views alike.
+What a photograph has anyway is not to be taken for damage: its exposure and tones, a little grain, a slightly soft
+lens, sharpening, the rounding to eight bits and a save as JPEG of good quality come to clean and damaged views alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import cv2
@@ -43,10 +43,20 @@ class RecognitionConfig:
         Shares of views without damage, and with two or three kinds of it.
     severity
         Range of the severity of each kind; what is fainter than its lower end is no reason to call anything present.
+    faintest
+        Its lower end for single kinds, by id: those that photographs have a little of without being damaged.
+    tone_share, gamma, black, white
+        Share of views that are darker, brighter or flatter from the start than the photograph they are cut from, the
+        range of the exponent of its values, and the most that black is raised and white is lowered, of 1.
+    tint
+        The most that red and blue are amplified against green in these, or weakened, of 1.
     soft_share, soft_px
         Share of views that are a little unsharp from the start, and the most they are (sigma of a Gaussian, pixels).
+    sharpened_share, sharpened
+        Share of views that are then sharpened as cameras do, and the most of the detail below 1 px that is added.
     grain_share, grain
-        Share of views with a little noise from the start, and the most it is (standard deviation, of 255).
+        Share of views with a little noise from the start, smooth or not, and the most it is (standard deviation, of
+        255).
     saved_share, saved_quality
         Share of views that are saved as JPEG in the end, as nearly all photographs are, and the least quality that is
         not yet damage (IJG scale).
@@ -59,13 +69,23 @@ class RecognitionConfig:
     crops: int = 4
     views_per_photo: int = 4
     downscale: tuple[float, float] = (0.45, 0.95)
-    clean_share: float = 0.15
+    clean_share: float = 0.2
     mixture_share: float = 0.4
     severity: tuple[float, float] = (0.12, 1.0)
+    faintest: dict[str, float] = field(
+        default_factory=lambda: {"low-light": 0.3, "haze": 0.2, "defocus-blur": 0.2, "motion-blur": 0.2}
+    )
+    tone_share: float = 0.4
+    gamma: tuple[float, float] = (0.7, 2.0)
+    black: float = 0.05
+    white: float = 0.2
+    tint: float = 0.1
     soft_share: float = 0.4
-    soft_px: float = 0.6
-    grain_share: float = 0.3
-    grain: float = 1.5
+    soft_px: float = 0.8
+    sharpened_share: float = 0.2
+    sharpened: float = 0.6
+    grain_share: float = 0.4
+    grain: float = 2.0
     saved_share: float = 0.5
     saved_quality: int = 85
     shifted_share: float = 0.15
@@ -123,17 +143,35 @@ class LabelledViews:
 
     def _draw_recipe(self, damage: Sequence[str], rng: np.random.Generator) -> Recipe:
         """Each kind of damage with a severity of its own."""
-        drawn = [draw_recipe([i], self.plugins, rng, rng.uniform(*self.config.severity)) for i in damage]
+        faintest, least, most = self.config.faintest, *self.config.severity
+        drawn = [draw_recipe([i], self.plugins, rng, rng.uniform(faintest.get(i, least), most)) for i in damage]
         return Recipe(tuple(stage for recipe in drawn for stage in recipe.stages), draw_seed(rng))
 
     def _as_taken(self, view: Image, rng: np.random.Generator) -> Image:
         """`view` as a decent camera may have taken it."""
-        if rng.random() < self.config.soft_share:
-            view = cv2.GaussianBlur(view, (0, 0), rng.uniform(0.1, self.config.soft_px))
-        if rng.random() < self.config.grain_share:
-            sigma = np.float32(rng.uniform(0, self.config.grain) / 255)
-            view = view + sigma * rng.standard_normal(view.shape, np.float32)
+        config = self.config
+        if rng.random() < config.tone_share:
+            view = self._in_other_tones(view, rng)
+        if rng.random() < config.soft_share:
+            view = cv2.GaussianBlur(view, (0, 0), rng.uniform(0.1, config.soft_px))
+        if rng.random() < config.sharpened_share:
+            view = view + np.float32(rng.uniform(0, config.sharpened)) * (view - cv2.GaussianBlur(view, (0, 0), 1.0))
+        if rng.random() < config.grain_share:
+            grain = rng.standard_normal(view.shape, np.float32)
+            if rng.random() < 0.5:
+                grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.3, 1.2))
+                grain /= grain.std()
+            view = view + np.float32(rng.uniform(0, config.grain) / 255) * grain
         return np.clip(view, 0, 1)
+
+    def _in_other_tones(self, view: Image, rng: np.random.Generator) -> Image:
+        """`view` in another light, or developed otherwise."""
+        config = self.config
+        tint = 1 + np.float32(rng.uniform(-config.tint, config.tint)) * np.array([1, 0, -1], np.float32)
+        least, most = np.log(config.gamma)
+        black, white = rng.uniform(0, config.black), 1 - rng.uniform(0, config.white)
+        tones = cv2.pow(np.clip(view * tint, 0, 1), np.exp(rng.uniform(least, most)))
+        return np.asarray(black + (white - black) * tones, np.float32)
 
     def _as_saved(self, view: NDArray[np.uint8], rng: np.random.Generator) -> Image:
         """8 bits to [0, 1], through a file of good quality or not."""

@@ -1,7 +1,7 @@
 """The recipe of the recogniser: views damaged on the fly, described by their statistics, and a network fitted to them.
 
 Drawing and describing is what takes the time: it goes shard by shard, each of them kept when it is finished, so that
-an interrupted run goes on from there. The fit takes seconds and begins anew. One process is all that is needed.
+an interrupted run goes on from there. The fit takes seconds and begins anew.
 """
 
 from __future__ import annotations
@@ -9,17 +9,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from defusion_cli.console import progress
 from defusion_cli.data.recognition import LabelledViews
 from defusion_cli.data.sources import PhotoSource, describe_photographs
+from defusion_cli.data.workers import Explained, deaths_explained, loading, raise_explained
 from defusion_cli.plugins.compose import Plugins
 from defusion_cli.recognition import DegradationRecogniser, describe
 from defusion_cli.recognition.look import THUMBNAIL_PX
@@ -29,7 +33,7 @@ from defusion_cli.training.recogniser_check import Check, check_recogniser
 from defusion_cli.training.recogniser_config import RecogniserRecipe
 
 _OF_THE_FIT = {"hidden", "dropout", "shards", "epochs", "batch", "lr", "weight_decay", "jitter"}
-_MAY_CHANGE = _OF_THE_FIT | {"threshold", "companion", "check_photos", "photographs"}
+_MAY_CHANGE = _OF_THE_FIT | {"threshold", "companion", "check_photos", "photographs", "workers"}
 """Settings that may differ when a run goes on: the finished shards do not depend on them."""
 
 
@@ -88,17 +92,41 @@ def train_recogniser(recipe: RecogniserRecipe, run: RecogniserRun) -> tuple[Path
 def _shards(recipe: RecogniserRecipe, run: RecogniserRun) -> tuple[Tensor, Tensor]:
     """Features N×F and labels N×P of all views."""
     folder, views = run.out / "shards", LabelledViews(run.sources, run.ids, run.plugins, recipe.samples)
-    finished = {number for number, _ in list_checkpoints(folder)}
     wanted = range(recipe.shards)
-    cv2.setNumThreads(1)
-    with progress("Drawing", recipe.shards, "shards", done=len(finished.intersection(wanted))) as bar:
-        for number in wanted:
-            if number not in finished:
-                features, present = draw_shard(views, run.seed, number, recipe.photos)
-                save_checkpoint(folder, number, {"features": features, "present": present}, keep=recipe.shards)
-                bar.advance()
+    finished = {number for number, _ in list_checkpoints(folder)}.intersection(wanted)
+    missing = [number for number in wanted if number not in finished]
+    loader: DataLoader[_Shard] = DataLoader(
+        Explained(_Shards(views, run.seed, recipe.photos)),
+        sampler=missing,
+        batch_size=1,
+        **loading(min(recipe.workers, len(missing)), itemgetter(0)),
+    )
+    with progress("Drawing", recipe.shards, "shards", done=len(finished)) as bar, deaths_explained():
+        for shard in raise_explained(loader):
+            state = {"features": shard.features, "present": shard.present}
+            save_checkpoint(folder, shard.number, state, keep=recipe.shards)
+            bar.advance()
     states = [load_checkpoint(path)[1] for number, path in list_checkpoints(folder) if number in wanted]
     return torch.cat([state["features"] for state in states]), torch.cat([state["present"] for state in states])
+
+
+class _Shard(NamedTuple):
+    """Features N×F and labels N×P of some of the views."""
+
+    number: int
+    features: Tensor
+    present: Tensor
+
+
+class _Shards(Dataset[_Shard]):
+    """Shards by their numbers, for data-loader workers."""
+
+    def __init__(self, views: LabelledViews, seed: int, photos: int) -> None:
+        self.views, self.seed, self.photos = views, seed, photos
+
+    def __getitem__(self, number: int) -> _Shard:
+        cv2.setNumThreads(1)
+        return _Shard(number, *draw_shard(self.views, self.seed, number, self.photos))
 
 
 def draw_shard(views: LabelledViews, seed: int, number: int, photos: int) -> tuple[Tensor, Tensor]:

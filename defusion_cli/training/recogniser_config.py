@@ -18,6 +18,8 @@ class RecogniserRecipe:
         See `defusion_cli.recognition.DegradationRecogniser`.
     shards, photos
         The views are drawn and described in so many shards of so many photographs each, kept as they are finished.
+    workers
+        Processes that do so; 0 for none beside this one. The views are the same.
     epochs, batch
         Of the fit to all views.
     lr, weight_decay
@@ -36,6 +38,7 @@ class RecogniserRecipe:
     companion: float = 0.2
     shards: int = 280
     photos: int = 16
+    workers: int = 1
     epochs: int = 25
     batch: int = 128
     lr: float = 2e-3
@@ -55,6 +58,7 @@ class RecogniserRecipe:
             ("check_photos", self.check_photos >= 0, NOT_NEGATIVE),
             ("shards", self.shards >= 1, COUNT),
             ("photos", self.photos >= 1, COUNT),
+            ("workers", self.workers >= 0, NOT_NEGATIVE),
             ("lr", self.lr > 0, POSITIVE),
             ("threshold", 0 < self.threshold < 1, "above 0, below 1"),
             ("companion", 0 < self.companion <= self.threshold, f"above 0, at most the threshold ({self.threshold})"),
@@ -67,8 +71,18 @@ class RecogniserRecipe:
             ("samples.downscale", is_range(samples.downscale), "two numbers, rising, above 0"),
             ("samples.severity", is_range(samples.severity) and samples.severity[1] <= 1,
              "two numbers, rising, above 0, at most 1"),
+            ("samples.gamma", is_range(samples.gamma), "two numbers, rising, above 0"),
+            *((f"samples.faintest.{name}", within(0, least, samples.severity[1]),
+               f"0 to the upper end of samples.severity ({samples.severity[1]})")
+              for name, least in samples.faintest.items()),
+            *((f"samples.{name}", getattr(samples, name) >= 0, NOT_NEGATIVE) for name in ("grain", "sharpened")),
+            ("samples.soft_px", samples.soft_px >= 0.1, "0.1 or more"),
+            ("samples.saved_quality", 1 <= samples.saved_quality <= 100, "1 to 100"),
+            *((f"samples.{name}", within(0, getattr(samples, name), 0.5), "0 to 0.5")
+              for name in ("black", "white", "tint")),
             *((f"samples.{name}", within(0, getattr(samples, name), 1), SHARE)
-              for name in ("mixture_share", "soft_share", "grain_share", "saved_share", "shifted_share")),
+              for name in ("mixture_share", "tone_share", "soft_share", "sharpened_share", "grain_share", "saved_share",
+                           "shifted_share")),
             ("samples.clean_share", 0 <= samples.clean_share <= 1 - samples.mixture_share, "0 to 1 in all"),
         ]  # fmt: skip
         check_bounds("recogniser training", self, bounds)
