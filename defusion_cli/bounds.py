@@ -10,7 +10,7 @@ from typing import Any
 from defusion_cli.errors import UsageError
 
 Bound = tuple[str, bool, str]
-"""The name of a setting (a dot reaches into a nested recipe), whether it is in range, and what its range is."""
+"""The name of a setting (a dot reaches into a recipe or mapping within), whether it is in range, what its range is."""
 
 SHARE, POSITIVE, NOT_NEGATIVE, COUNT = "0 to 1", "above 0", "0 or more", "1 or more"
 
@@ -58,5 +58,5 @@ def _not_finite(recipe: Any, prefix: str = "") -> Iterator[str]:
 
 def _value(recipe: Any, name: str) -> Any:
     for part in name.split("."):
-        recipe = getattr(recipe, part)
+        recipe = recipe[part] if isinstance(recipe, Mapping) else getattr(recipe, part)
     return dict(recipe) if isinstance(recipe, Mapping) else recipe

@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from defusion_cli.app import app
 from defusion_cli.canvas import Canvas, quantise
+from defusion_cli.data.recognition import LabelledView, LabelledViews
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import write_image
 from defusion_cli.plugins import apply_recipe, draw_recipe, installed_plugins
 from defusion_cli.recognition import FEATURES, DegradationRecogniser, Recognition, cut_crops, describe, recognise
 from defusion_cli.restore.model import load_recogniser
+from defusion_cli.training.recogniser_setup import recogniser_setup
 
 PLUGINS = installed_plugins()
 
@@ -77,7 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
     """The folder of a finished training run."""
     folder = tmp_path_factory.mktemp("run")
     write_image(folder / "photos/a.png", photo)
-    done = _train(folder, "--set", "shards=2")
+    done = _train(folder, "--set", "shards=4")
     assert done.exit_code == 0, done.output
     assert done.stdout == f"{folder / 'out' / 'recogniser'}\n"
     assert "named first on average" in done.stderr and "false alarms" in done.stderr
@@ -105,11 +107,58 @@ def test_a_small_training_recognises(run: Path, photo: np.ndarray) -> None:
 def test_a_run_goes_on_and_refuses_another_recipe(run: Path) -> None:
     shards = {path: path.stat().st_mtime_ns for path in (run / "out" / "shards").rglob("*.safetensors")}
     before = (run / "out/recogniser/diffusion_pytorch_model.safetensors").read_bytes()
-    assert _train(run, "--set", "shards=2").exit_code == 0
+    assert _train(run, "--set", "shards=4").exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in (run / "out" / "shards").rglob("*.safetensors")} == shards
     assert (run / "out/recogniser/diffusion_pytorch_model.safetensors").read_bytes() == before
     refused = _train(run, "--set", "samples.clean_share=0.5")
     assert refused.exit_code == 2 and "other settings" in refused.stderr
+
+
+def test_views_are_the_same_whoever_draws_them(run: Path, photo: np.ndarray, tmp_path: Path) -> None:
+    write_image(tmp_path / "photos/a.png", photo)
+    assert _train(tmp_path, "--set", "shards=1", "--set", "workers=0").exit_code == 0
+    here, there = (folder / "out/shards/step-00000000/tensors.safetensors" for folder in (tmp_path, run))
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_a_picture_that_cannot_be_read_is_named(photo: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").write_bytes(b"no picture")
+    done = _train(tmp_path, "--set", "shards=1")
+    assert done.exit_code == 3 and "a.png" in done.stderr and "Traceback" not in done.stderr, done.output
+
+
+def _views(photo: np.ndarray, folder: Path, *settings: str) -> list[LabelledView]:
+    write_image(folder / "a.png", photo)
+    recipe, run = recogniser_setup(["samples.downscale=1,1", "samples.saved_share=0", *settings], [f"{folder}"], folder)
+    drawn = LabelledViews(run.sources, run.ids, PLUGINS, recipe.samples)
+    return [view for seed in range(12) for view in drawn.draw(np.random.default_rng(seed), 64)]
+
+
+_BARE = ("samples.clean_share=1", "samples.mixture_share=0", "samples.soft_share=0", "samples.grain_share=0")
+_BARE += ("samples.sharpened_share=0",)
+
+
+def test_clean_views_come_in_other_tones(photo: np.ndarray, tmp_path: Path) -> None:
+    as_it_is = _views(photo, tmp_path, *_BARE, "samples.tone_share=0")
+    values = {tuple(value) for value in np.rint(photo.reshape(-1, 3) * 255).astype(int)}
+    assert all(tuple(value) in values for value in np.rint(as_it_is[0].crops[0].reshape(-1, 3) * 255).astype(int))
+    toned = _views(photo, tmp_path, *_BARE, "samples.tone_share=1")
+    assert not any(view.present.any() for view in [*as_it_is, *toned])
+    means = [[view.whole.mean() for view in views] for views in (as_it_is, toned)]
+    assert np.std(means[1]) > 2 * np.std(means[0]) and min(means[1]) < min(means[0]) - 0.05
+    assert all(view.crops.min() >= 0 and view.crops.max() <= 1 for view in toned)
+
+
+def test_single_kinds_of_damage_begin_later(photo: np.ndarray, tmp_path: Path) -> None:
+    only = (*_BARE[1:], "samples.clean_share=0", "samples.tone_share=0", "samples.severity=0.0001,1")
+
+    def darkest(*settings: str) -> float:
+        views = _views(photo, tmp_path, *only, *settings)
+        return min(photo.mean() - view.whole.mean() for view in views if view.present[ids.index("low-light")])
+
+    ids = sorted(PLUGINS)
+    assert darkest("samples.faintest.low-light=0.9") > darkest("samples.faintest.low-light=0") + 0.05
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, photo: np.ndarray) -> None:
@@ -127,6 +176,10 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, photo: np.ndarray) -> None:
         (["--data", "photos", "--plugin", "rian"], 2, "rain"),
         (["--data", "photos", "--set", "shards=0"], 2, "1 or more"),
         (["--data", "photos", "--set", "shadrs=3"], 2, "shards"),
+        (["--data", "photos", "--set", "samples.gamma=2,1"], 2, "samples.gamma"),
+        (["--data", "photos", "--set", "samples.faintest.haze=2"], 2, "samples.faintest.haze"),
+        (["--data", "photos", "--set", "samples.faintest.haze=abc"], 2, "samples.faintest.haze"),
+        (["--data", "photos", "--set", "samples.tone_share=2", "--set", "workers=-1"], 2, "workers"),
         (["--data", "photos", "--val", "nowhere"], 3, "--val FOLDER"),
     ],
 )
