@@ -57,6 +57,8 @@ class RecognitionConfig:
     grain_share, grain
         Share of views with a little noise from the start, smooth or not, and the most it is (standard deviation, of
         255).
+    grey_share
+        Share of views without colour, in the end.
     saved_share, saved_quality
         Share of views that are saved as JPEG in the end, as nearly all photographs are, and the least quality that is
         not yet damage (IJG scale).
@@ -81,11 +83,12 @@ class RecognitionConfig:
     white: float = 0.2
     tint: float = 0.1
     soft_share: float = 0.4
-    soft_px: float = 0.8
+    soft_px: float = 0.9
     sharpened_share: float = 0.2
     sharpened: float = 0.6
     grain_share: float = 0.4
     grain: float = 2.0
+    grey_share: float = 0.06
     saved_share: float = 0.5
     saved_quality: int = 85
     shifted_share: float = 0.15
@@ -127,6 +130,8 @@ class LabelledViews:
         damage = self._draw_damage(rng)
         view = self._as_taken(view, rng)
         view = apply_recipe(view, self._draw_recipe(damage, rng), self.plugins)
+        if rng.random() < self.config.grey_share:
+            view = cv2.cvtColor(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         view = self._as_saved(np.rint(view * np.float32(255)).astype(np.uint8), rng)
         crops = np.stack([self._crop(view, rng) for _ in range(config.crops)])
         whole = cv2.resize(view, (thumbnail_px, thumbnail_px), interpolation=cv2.INTER_AREA)

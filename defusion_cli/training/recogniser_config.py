@@ -81,7 +81,7 @@ class RecogniserRecipe:
             *((f"samples.{name}", within(0, getattr(samples, name), 0.5), "0 to 0.5")
               for name in ("black", "white", "tint")),
             *((f"samples.{name}", within(0, getattr(samples, name), 1), SHARE)
-              for name in ("mixture_share", "tone_share", "soft_share", "sharpened_share", "grain_share", "saved_share",
+              for name in ("mixture_share", "tone_share", "soft_share", "sharpened_share", "grain_share", "grey_share", "saved_share",
                            "shifted_share")),
             ("samples.clean_share", 0 <= samples.clean_share <= 1 - samples.mixture_share, "0 to 1 in all"),
         ]  # fmt: skip

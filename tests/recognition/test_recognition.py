@@ -136,7 +136,7 @@ def _views(photo: np.ndarray, folder: Path, *settings: str) -> list[LabelledView
 
 
 _BARE = ("samples.clean_share=1", "samples.mixture_share=0", "samples.soft_share=0", "samples.grain_share=0")
-_BARE += ("samples.sharpened_share=0",)
+_BARE += ("samples.sharpened_share=0", "samples.grey_share=0")
 
 
 def test_clean_views_come_in_other_tones(photo: np.ndarray, tmp_path: Path) -> None:
@@ -147,6 +147,8 @@ def test_clean_views_come_in_other_tones(photo: np.ndarray, tmp_path: Path) -> N
     assert not any(view.present.any() for view in [*as_it_is, *toned])
     means = [[view.whole.mean() for view in views] for views in (as_it_is, toned)]
     assert np.std(means[1]) > 2 * np.std(means[0]) and min(means[1]) < min(means[0]) - 0.05
+    grey = _views(photo, tmp_path, *_BARE, "samples.grey_share=1")
+    assert not any(np.ptp(view.crops, axis=3).any() for view in grey) and np.ptp(as_it_is[0].crops, axis=3).any()
     assert all(view.crops.min() >= 0 and view.crops.max() <= 1 for view in toned)
 
 
