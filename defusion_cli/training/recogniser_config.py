@@ -80,9 +80,8 @@ class RecogniserRecipe:
             ("samples.saved_quality", 1 <= samples.saved_quality <= 100, "1 to 100"),
             *((f"samples.{name}", within(0, getattr(samples, name), 0.5), "0 to 0.5")
               for name in ("black", "white", "tint")),
-            *((f"samples.{name}", within(0, getattr(samples, name), 1), SHARE)
-              for name in ("mixture_share", "tone_share", "soft_share", "sharpened_share", "grain_share", "grey_share", "saved_share",
-                           "shifted_share")),
+            *((f"samples.{name}", within(0, share, 1), SHARE)
+              for name, share in vars(samples).items() if name.endswith("_share")),
             ("samples.clean_share", 0 <= samples.clean_share <= 1 - samples.mixture_share, "0 to 1 in all"),
         ]  # fmt: skip
         check_bounds("recogniser training", self, bounds)
