@@ -8,10 +8,10 @@ A drop crosses a pixel in a small part τ of the exposure T, so it adds light wi
     heavy rain  I = t·(J ⊕ S) + (1 − t)·c,  t = exp(−β·d)     [3], ⊕ one of the three above
 
 S is the sum of the single streaks. A drop at distance z leaves a streak of length and width ∝ 1/z, the number of
-drops in the field of view grows as z² dz: far rain is fine and dense, near rain long, wide and rare. A streak
-thinner than a pixel gets fainter instead of thinner; a near one is out of focus, wider and softer [4]. Several
-fall directions can lie over one another, as in the synthetic set Rain100H. Light is linear, or sRGB values
-(``space="srgb"``), in which the public sets were made.
+drops in the field of view grows as z² dz: far rain is fine and dense, near rain long, wide and rare. A slow shutter
+draws long faint streaks, a fast one short bright ones. A streak thinner than a pixel gets fainter instead of thinner;
+a near one is out of focus, wider and softer [4]. Several fall directions can lie over one another, as in the synthetic
+set Rain100H. Light is linear, or sRGB values (``space="srgb"``), in which the public sets were made.
 
 Left out: the brightness pattern of an oscillating drop, refraction of the scene inside the drop, splashes, and
 drops hidden by near objects.
@@ -33,8 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defusion_cli.plugins import Degradation, Image, Position, Scene, param, severity_or_draw
-from defusion_cli.plugins.kernels import fractal_noise, linear_to_srgb, srgb_to_linear
+from defusion_cli.plugins.kernels import blur, fractal_noise, linear_to_srgb, srgb_to_linear
 
+_BRIEF_SHARE = 0.25
+"""Of the draws, those of a shutter so fast (1/500 s and less, as of moving people in daylight) that a drop falls only
+three to eleven times its size: short, broad, bright streaks that turbulence turns one by one."""
 _CHUNK = 1024
 """Streaks drawn at a time, few enough to stay in the processor's cache."""
 
@@ -51,6 +54,7 @@ class RainParams:
     jitter_deg: float = param(2.0, low=0.0, high=15.0, unit="deg", meaning="deviation of the slant between streaks")
     directions: int = param(1, low=1, high=5, unit="", meaning="fall directions laid over one another")
     spread_deg: float = param(12.0, low=0.0, high=40.0, unit="deg", meaning="how far the other directions may lie away")
+    soft_px: float = param(0.0, low=0.0, high=4.0, unit="px", meaning="blur of the streaks (σ), on top of their own")
     depth_range: float = param(3.0, low=1.0, high=8.0, unit="far/near", meaning="farthest distance over the nearest")
     gusts: float = param(0.3, low=0.0, high=1.0, unit="fraction", meaning="unevenness of the rain over the picture")
     veil: float = param(0.0, low=0.0, high=3.0, unit="optical depth", meaning="mist of far rain at the farthest point")
@@ -65,7 +69,7 @@ class Rain(Degradation[RainParams]):
     """Rain streaks by distance, one or several directions, and veil."""
 
     id = "rain"
-    version = "2"
+    version = "3"
     summary = "Rain streaks at several depths, with the mist of heavy rain."
     position = Position.PRECIPITATION
     sparse = True
@@ -85,21 +89,32 @@ class Rain(Degradation[RainParams]):
         depth_range = rng.uniform(1.0, 4.0 - s)
         directions = 1 if rng.random() > 0.2 + 0.4 * s else int(rng.integers(2, 6))
         veil = rng.uniform(0.0, 0.03 + 0.8 * s**2) if rng.random() < 0.3 else 0.0
-        ink = length * width * brightness * 1e-6
+        wind, jitter = rng.normal(0.0, 14.0), rng.uniform(0.3, 5.0)
+        spread, gusts, sky = rng.uniform(5.0, 30.0), rng.uniform(0.0, 0.6 - 0.3 * s), rng.uniform(0.55, 0.95)
+        blend = ("additive", "screen", "occlusion")[int(rng.choice(3, p=(0.65, 0.25, 0.1)))]
+        soft = 0.0
+        if rng.random() < _BRIEF_SHARE:
+            width *= rng.uniform(1.0, 1.8)
+            length = width * 2.5 * 4.4 ** rng.random()
+            soft = rng.uniform(0.0, 0.5) * width
+            brightness = min(brightness * rng.uniform(1.2, 3.0), 0.9)
+            depth_range = rng.uniform(2.0, 4.0)
+            wind, jitter, directions = 1.5 * wind, 2.0 * jitter, 1
         return RainParams(
-            density=float(min(light / ink, 30000.0)),
+            density=float(min(light / (length * width * brightness * 1e-6), 30000.0)),
             length_px=float(length),
             width_px=float(width),
             brightness=float(brightness),
-            wind_deg=float(np.clip(rng.normal(0.0, 14.0), -45.0, 45.0)),
-            jitter_deg=float(rng.uniform(0.3, 5.0)),
+            wind_deg=float(np.clip(wind, -45.0, 45.0)),
+            jitter_deg=float(jitter),
             directions=directions,
-            spread_deg=float(rng.uniform(5.0, 30.0)),
+            spread_deg=float(spread),
+            soft_px=float(soft),
             depth_range=float(depth_range),
-            gusts=float(rng.uniform(0.0, 0.6 - 0.3 * s)),
+            gusts=float(gusts),
             veil=float(veil),
-            sky=float(rng.uniform(0.55, 0.95)),
-            blend=("additive", "screen", "occlusion")[int(rng.choice(3, p=(0.65, 0.25, 0.1)))],
+            sky=float(sky),
+            blend=blend,
             space="srgb" if srgb else "linear",
         )
 
@@ -109,7 +124,7 @@ class Rain(Degradation[RainParams]):
 
     def apply(self, image: Image, params: RainParams, rng: np.random.Generator, scene: Scene | None = None) -> Image:
         """Rain over `image`; the veil follows ``scene.depth``, or rises towards the top of the picture."""
-        streaks = streak_layer((image.shape[0], image.shape[1]), params, rng)[..., None]
+        streaks = blur(streak_layer((image.shape[0], image.shape[1]), params, rng), params.soft_px)[..., None]
         base = image if params.space == "srgb" else srgb_to_linear(image)
         if params.blend == "additive":
             out = base + streaks

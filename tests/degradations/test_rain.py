@@ -135,5 +135,27 @@ def test_samples_reach_the_rain_of_rain100h() -> None:
     assert (low < np.median(real, axis=0)).all() and (np.median(real, axis=0) < high).all()
 
 
+def test_one_draw_in_four_is_of_a_fast_shutter() -> None:
+    drawn = [RAIN.sample(np.random.default_rng(seed), 0.5) for seed in range(400)]
+    brief = [params for params in drawn if params.length_px < 11.0 * params.width_px]
+    slow = [params for params in drawn if params not in brief]
+    assert 0.2 < len(brief) / len(drawn) < 0.3
+    assert all(params.length_px >= 2.5 * params.width_px for params in brief)
+    assert np.median([p.brightness for p in brief]) > 1.5 * np.median([p.brightness for p in slow])
+    ink = [[p.density * p.length_px * p.width_px * p.brightness * 1e-6 for p in style] for style in (brief, slow)]
+    assert np.median(ink[0]) == pytest.approx(np.median(ink[1]), rel=0.2)
+    assert {p.soft_px > 0 for p in brief} == {True} and {p.soft_px for p in slow} == {0.0}
+
+
+def test_soft_streaks_keep_their_light() -> None:
+    dark = np.full((200, 200, 3), 0.1, np.float32)
+    sharp, soft = (
+        RAIN.apply(dark, replace(PLAIN, density=500.0, soft_px=soft_px), np.random.default_rng(0)) - dark
+        for soft_px in (0.0, 1.5)
+    )
+    assert soft.max() < 0.8 * sharp.max()
+    assert soft.mean() == pytest.approx(sharp.mean(), rel=0.03)
+
+
 def test_golden(photo: np.ndarray, golden: Any) -> None:
     golden.check("rain", RAIN.apply(photo, RainParams(veil=0.3), np.random.default_rng(0)))
