@@ -29,6 +29,7 @@ def complete(words: str) -> list[str]:
 
 def test_plugins_and_metrics_are_completed():
     assert set(complete("defusion restore a b --degradation ra")) == {"rain", "raindrop"}
+    assert complete("defusion degrade --plugin rain,sn") == ["rain,snow"]
     assert set(complete("defusion train --plugin ")) >= set(installed_plugins())
     assert "psnr,lpips" in complete("defusion score a b --metrics psnr,l")
     assert complete_metrics("psnr,ps") == ["psnr,psnry"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defusion_cli import console
-from defusion_cli.commands.plugin_options import complete_plugin, parse_settings
+from defusion_cli.commands.plugin_options import complete_plugin, parse_settings, split_ids
 from defusion_cli.errors import DefusionError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def degrade(
     plugin: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", autocompletion=complete_plugin, help="Degradation; several are applied in this order."
+            metavar="ID",
+            autocompletion=complete_plugin,
+            help="Degradation; several, as haze,noise, are applied in this order.",
         ),
     ] = None,
     severity: Annotated[
@@ -75,7 +77,7 @@ def degrade(
     from defusion_cli.plugins import installed_plugins
 
     registry = installed_plugins()
-    ids = tuple(plugin or ())
+    ids = tuple(split_ids(plugin))
     if list_:
         _list(registry, ids, json)
         return

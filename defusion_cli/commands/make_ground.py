@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defusion_cli import console
-from defusion_cli.commands.plugin_options import complete_plugin, parse_settings
+from defusion_cli.commands.plugin_options import complete_plugin, parse_settings, split_ids
 
 if TYPE_CHECKING:
     from defusion_cli.ground import GroundSet
@@ -34,7 +34,9 @@ def make_ground(
     plugin: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", autocompletion=complete_plugin, help="Degradation; several are applied in this order."
+            metavar="ID",
+            autocompletion=complete_plugin,
+            help="Degradation; several, as haze,noise, are applied in this order.",
         ),
     ] = None,
     severity: Annotated[
@@ -53,13 +55,13 @@ def make_ground(
     With --plugin, each ground comes with its damaged twin and the visual instruction: the difference of the two, as
     a picture (grey: unchanged) and as exact numbers (.npy). A .json beside it tells how they were made.
 
-    Example: defusion make-ground --count 4 --plugin rain --plugin jpeg grounds/
+    Example: defusion make-ground --count 4 --plugin rain,jpeg grounds/
     """
     from defusion_cli.ground import SHEET, GroundSet
     from defusion_cli.plugins import installed_plugins
 
     plugins = installed_plugins()
-    grounds = GroundSet(kind, size, seed, natural_dir, tuple(plugin or ()), severity, parse_settings(set_ or ()))
+    grounds = GroundSet(kind, size, seed, natural_dir, tuple(split_ids(plugin)), severity, parse_settings(set_ or ()))
     grounds.check(plugins)
     if not dry_run:
         _write(out, count, grounds, plugins)

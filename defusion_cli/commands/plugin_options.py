@@ -12,9 +12,13 @@ AUTO, BLIND = "auto", "blind"
 
 
 def complete_plugin(incomplete: str) -> list[str]:
-    """Ids of degradations that begin so, for the shell; by name only, nobody's plugin is imported."""
+    """Ids of degradations that begin so, for the shell; by name only, nobody's plugin is imported.
+
+    Of several, the last one is completed: ``rain,sn`` gives ``rain,snow``.
+    """
+    done, comma, last = incomplete.rpartition(",")
     names = importlib.metadata.entry_points(group="defusion.degradations").names
-    return sorted(name for name in names if name.startswith(incomplete))
+    return sorted(f"{done}{comma}{name}" for name in names if name.startswith(last) and name not in done.split(","))
 
 
 METRICS = (
@@ -28,6 +32,11 @@ def complete_metrics(incomplete: str) -> list[str]:
     """The list typed so far with its last name completed: ``psnr,l`` gives ``psnr,lpips``."""
     done, comma, last = incomplete.rpartition(",")
     return [f"{done}{comma}{name}" for name in METRICS if name.startswith(last) and name not in done.split(",")]
+
+
+def split_ids(values: Sequence[str] | None) -> list[str]:
+    """Ids that were given one by one, as ``rain,noise``, or, as mixtures are written, as ``rain+noise``."""
+    return [part.strip() for value in values or () for part in value.replace("+", ",").split(",")]
 
 
 def complete_damage(incomplete: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from defusion_cli import console
-from defusion_cli.commands.plugin_options import AUTO, BLIND, complete_damage
+from defusion_cli.commands.plugin_options import AUTO, BLIND, complete_damage, split_ids
 from defusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def restore(
         typer.Option(
             metavar="auto|blind|ID",
             autocompletion=complete_damage,
-            help="What to remove: rain, snow, haze …, repeatable; auto: what is recognised, as without it; blind: "
+            help="What to remove: rain, snow, haze …, or rain,noise; auto: what is recognised, as without it; blind: "
             "whatever the model sees.",
         ),
     ] = None,
@@ -91,14 +91,14 @@ def restore(
 
     Finished files are skipped on a rerun. OUT/defusion-restore.jsonl tells how each file was made.
 
-    Example: defusion restore photos/ restored/ --degradation rain --degradation noise
+    Example: defusion restore photos/ restored/ --degradation rain,noise
     """
     from defusion_cli.files import remove_leftovers
     from defusion_cli.restore.plan import kinds_left_out, parse_scale, plan_jobs
     from defusion_cli.restore.shares import SHARE, own_share
 
     reduction = parse_scale(scale)
-    ids = list(dict.fromkeys(degradation or ([] if example else [AUTO])))
+    ids = list(dict.fromkeys(split_ids(degradation) or ([] if example else [AUTO])))
     label = _label(ids, example)
     jobs = plan_jobs(source, out, overwrite)
     left_out = kinds_left_out(source)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from defusion_cli.commands.plugin_options import complete_plugin
+from defusion_cli.commands.plugin_options import complete_plugin, split_ids
 
 
 def train(
@@ -36,7 +36,7 @@ def train(
     plugin: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", autocompletion=complete_plugin, help="Degradation to train; repeatable. Default: all."
+            metavar="ID", autocompletion=complete_plugin, help="Degradations to train, as rain,snow. Default: all."
         ),
     ] = None,
     tokenizer: Annotated[
@@ -75,7 +75,7 @@ def train(
         data or [],
         out,
         val=val,
-        plugin_ids=plugin or [],
+        plugin_ids=split_ids(plugin),
         tokenizer=tokenizer,
         init_from=init_from,
     )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from defusion_cli.commands.plugin_options import complete_plugin, split_ids
+
 
 def train_recogniser(
     data: Annotated[
@@ -18,7 +20,10 @@ def train_recogniser(
     ),
     val: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of photographs to score on.")] = None,
     plugin: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Degradation to recognise; repeatable. Default: all.")
+        list[str] | None,
+        typer.Option(
+            metavar="ID", autocompletion=complete_plugin, help="Degradations to recognise, as rain,snow. Default: all."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. shards=50.")
@@ -37,7 +42,7 @@ def train_recogniser(
     from defusion_cli.console import note, print_json, result
     from defusion_cli.training.recogniser_setup import describe, recogniser_setup
 
-    recipe, run = recogniser_setup(settings or [], data or [], out, val=val, plugin_ids=plugin or [], seed=seed)
+    recipe, run = recogniser_setup(settings or [], data or [], out, val=val, plugin_ids=split_ids(plugin), seed=seed)
     if dry_run:
         print_json("train-recogniser", describe(recipe, run))
         return

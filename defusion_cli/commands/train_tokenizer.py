@@ -7,13 +7,20 @@ from typing import Annotated
 
 import typer
 
+from defusion_cli.commands.plugin_options import complete_plugin, split_ids
+
 
 def train_tokenizer(
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on.")] = Path("runs/tokenizer"),
     preset: Annotated[
         str, typer.Option(help="default: a CPU in half an hour. paper: the supplement's geometry and losses.")
     ] = "default",
-    plugin: Annotated[list[str] | None, typer.Option(help="Degradation to show; repeatable. Default: all.")] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", autocompletion=complete_plugin, help="Degradations to show, as rain,snow. Default: all."
+        ),
+    ] = None,
     natural_dir: Annotated[
         Path | None, typer.Option(help="Folder of photographs for the natural element of the grounds.")
     ] = None,
@@ -35,7 +42,7 @@ def train_tokenizer(
 ) -> None:
     """Train the tokenizer that turns visual instructions into 14×14 tokens; it needs no data but the plugins.
 
-    Example: defusion train-tokenizer --out runs/tokenizer --plugin rain --plugin snow --set steps=500
+    Example: defusion train-tokenizer --plugin rain,snow --set steps=500
     """
     from defusion_cli.console import note, print_json, result
     from defusion_cli.training.checkpoint import stops_explained
@@ -44,7 +51,13 @@ def train_tokenizer(
 
     cluster = Cluster(gpus, nodes, rdzv_endpoint, max_restarts)
     recipe, run = tokenizer_setup(
-        preset, settings or [], out, plugin_ids=plugin or [], natural_dir=natural_dir, init_from=init_from, seed=seed
+        preset,
+        settings or [],
+        out,
+        plugin_ids=split_ids(plugin),
+        natural_dir=natural_dir,
+        init_from=init_from,
+        seed=seed,
     )
     if dry_run:
         print_json("train-tokenizer", describe(recipe, run, cluster.processes))

@@ -59,6 +59,14 @@ def test_a_folder_keeps_its_structure_and_gets_a_manifest(folder):
         assert not np.array_equal(before, after)
 
 
+def test_several_kinds_are_named_in_one_word_or_one_by_one(folder):
+    made = []
+    for out, *words in (("o1", "haze,noise"), ("o2", "haze+noise"), ("o3", "haze", "--plugin", "noise")):
+        assert run("--plugin", *words, "in", out).exit_code == 0
+        made.append({name: pixels for name, pixels in contents(out).items() if name != MANIFEST})
+    assert made[0] == made[1] == made[2]
+
+
 def test_same_bytes_whatever_the_jobs_and_the_other_files(folder, photo):
     options = ("--plugin", "rain", "--plugin", "noise", "--variants", "2", "--severity", "0.5")
     assert run(*options, "--jobs", "1", "in", "one").exit_code == 0

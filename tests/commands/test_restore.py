@@ -155,10 +155,18 @@ def test_a_dry_run_writes_nothing(folder: Path, model: str) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["in"]
 
 
+@pytest.mark.parametrize("words", [("haze,snow",), ("haze+snow",), ("haze", "--degradation", "snow")])
+def test_several_kinds_are_named_in_one_word_or_one_by_one(folder: Path, model: str, words: tuple[str, ...]) -> None:
+    done = run("in/a.png", "out.png", "--degradation", *words, "--model", model, "--dry-run")
+    assert (done.exit_code, done.stdout) == (0, "in/a.png -> out.png: haze + snow\n")
+
+
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
         (("in", "out", "--degradation", "snwo"), 2, "did you mean snow"),
+        (("in", "out", "--degradation", "rain,snwo"), 2, "did you mean snow"),
+        (("in", "out", "--degradation", "snow,blind"), 2, "goes with no other"),
         (("in", "out", "--degradation", "snow", "--degradation", "blind"), 2, "goes with no other"),
         (("in", "out"), 2, "no folder recogniser"),
         (("in", "out", "--degradation", "auto"), 2, "as in --degradation rain"),
