@@ -21,7 +21,7 @@ OWN_DISTRIBUTION = "defusion"
 OWN_ONLY = "DEFUSION_NO_THIRD_PARTY_PLUGINS"
 """Environment variable behind ``--no-third-party-plugins``, so that worker processes heed it, too."""
 
-_TWICE = "two distributions provide it"
+_TWICE = "another distribution provides it, too"
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ def _usable(plugin: object, source: Source) -> Degradation[Any]:
     if not isinstance(plugin, Degradation):
         kind = type(plugin).__name__
         raise PluginError(
-            f"{source} is not a degradation.",
+            f"{source}: what it names is not a degradation.",
             found=kind,
             accepted="an instance of defusion_cli.plugins.Degradation",
         )
     missing = [a for a in ("id", "summary", "position", "Params") if not hasattr(plugin, a)]
     if missing:
-        raise PluginError(f"{source} lacks the class attribute {', '.join(missing)}.")
+        raise PluginError(f"{source}: it lacks the class attribute {', '.join(missing)}.")
     wrong = wrong_attribute(plugin)
     if wrong:
         raise PluginError(f"{source}: {wrong}")
@@ -162,7 +162,8 @@ def load_registry(entry_points: Iterable[importlib.metadata.EntryPoint], own_onl
             if not _refuse_second(registry, plugin, source):
                 registry.add(plugin, source)
         except PluginError as error:
-            registry.broken.append(BrokenPlugin(entry.name, source, one_line(str(error)), fix))
+            reason = one_line(str(error).removeprefix(f"{source}: "))
+            registry.broken.append(BrokenPlugin(entry.name, source, reason, fix))
         except (Exception, SystemExit) as error:  # a stranger's module may raise anything at all on import
             reason = one_line(f"{type(error).__name__}: {error}")
             registry.broken.append(BrokenPlugin(entry.name, source, reason, fix))
@@ -181,10 +182,10 @@ def _refuse_second(registry: Registry, plugin: Degradation[Any], source: Source)
     else:
         return False
     extra = source if first.distribution == OWN_DISTRIBUTION else first
-    reason, fix = f"{_TWICE}: {first} and {source}", f"pip uninstall {extra.distribution}"
+    fix = f"pip uninstall {extra.distribution}"
     if not rivals:
-        registry.broken.append(BrokenPlugin(plugin_id, first, reason, fix))
-    registry.broken.append(BrokenPlugin(plugin_id, source, reason, fix))
+        registry.broken.append(BrokenPlugin(plugin_id, first, f"{_TWICE}: {source}", fix))
+    registry.broken.append(BrokenPlugin(plugin_id, source, f"{_TWICE}: {first}", fix))
     return True
 
 

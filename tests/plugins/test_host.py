@@ -69,6 +69,16 @@ def test_plugins_that_say_something_wrong_of_themselves_are_broken(registry_with
         registry["one"]
 
 
+def test_a_reason_does_not_repeat_where_the_plugin_comes_from(registry_with):
+    registry = registry_with("careless", "text", "duplicate")
+    assert len(registry.broken) > 5
+    for broken in registry.broken:
+        assert str(broken.source) not in broken.reason
+    with pytest.raises(PluginError) as error:
+        registry["one"]
+    assert str(error.value).count("fixture-careless 1.0") == 1
+
+
 def test_the_reasons_of_broken_plugins_are_plain_text_on_one_line(registry_with):
     reasons = {broken.name: broken.reason for broken in registry_with("careless").broken}
     assert reasons["colourful"] == "RuntimeError: no way [31mat all"
