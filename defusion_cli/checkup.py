@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from defusion_cli import __version__
-from defusion_cli.errors import DefusionError
+from defusion_cli.errors import DefusionError, one_line
 
 _LEAST_FREE = 2 * 2**30
 
@@ -65,7 +65,7 @@ def examine() -> Iterator[Finding]:
             reason = error.failed if isinstance(error, DefusionError) else f"{type(error).__name__}: {error}"
             fix = error.fix if isinstance(error, DefusionError) else None
             again = "pip install --force-reinstall defusion"
-            yield Finding(name, "wrong", " ".join(reason.split())[:300], fix or again)
+            yield Finding(name, "wrong", one_line(reason)[:300], fix or again)
 
 
 def _defusion() -> Iterator[Finding]:

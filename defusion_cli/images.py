@@ -21,7 +21,7 @@ from defusion_cli import image_decode, image_encode
 from defusion_cli.allocator import give_memory_back
 from defusion_cli.canvas import Canvas, NoRoomError, Samples, Tags, quantise
 from defusion_cli.canvas import Pixels as Pixels
-from defusion_cli.errors import DataError, DefusionError
+from defusion_cli.errors import DataError, DefusionError, one_line
 from defusion_cli.files import list_files, list_names, write_atomically
 
 FORMATS = {
@@ -251,7 +251,7 @@ def encode_canvas(file: BinaryIO, canvas: Canvas, path: Path, quality: int = 95)
     except Exception as error:  # an encoder's own, such as metadata that are too long for the format
         raise DataError(
             f"{path} cannot be written.",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            found=one_line(f"{type(error).__name__}: {error}")[:200],
             fix="name an output with the suffix .png or .tif",
         ) from error
     if canvas.is_large:

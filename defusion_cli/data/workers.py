@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from defusion_cli.errors import DefusionError
+from defusion_cli.errors import DefusionError, one_line
 
 _DEATH, _WAIT_S = "DataLoader worker", 5.0
 _LAST = -100
@@ -156,7 +156,7 @@ def _word_of_torch() -> str:
 def _death(found: str) -> DefusionError:
     return DefusionError(
         "A process that prepares training pictures died.",
-        found=" ".join(found.split())[:200],
+        found=one_line(found)[:200],
         accepted="enough memory for each of them; nobody who kills them",
         fix="run the same command again, it goes on from the last checkpoint; with less memory, --set workers=1",
     )

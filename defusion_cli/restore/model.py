@@ -26,7 +26,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from defusion_cli.diffusion import DefusionPipeline, DegradationUNet
-from defusion_cli.errors import DataError, UsageError
+from defusion_cli.errors import DataError, UsageError, one_line
 from defusion_cli.recognition import FEATURES, DegradationRecogniser
 from defusion_cli.tokenizer import InstructionTokenizer
 
@@ -205,7 +205,7 @@ def _download(hub_id: str) -> Path:
             raise
         raise DataError(
             f"The model {hub_id} cannot be downloaded ({type(error).__name__}).",
-            found=" ".join(str(error).split())[:200],
+            found=one_line(str(error))[:200],
             accepted=f"the files {', '.join(_FILES)}",
             fix=f"fetch them from https://huggingface.co/{hub_id} into a folder, and run again with --model FOLDER",
         ) from error
@@ -290,7 +290,7 @@ def _load_module(kind: Any, folder: Path, check: Any) -> nn.Module:
     except DataError:
         raise
     except Exception as error:  # constructors and the reader refuse nonsense in many ways
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(str(error))[:160]
         raise DataError(
             f"The model in {folder} cannot be loaded.", found=f"{type(error).__name__}: {reason}"
         ) from error
@@ -363,4 +363,4 @@ def _load_scheduler(folder: Path) -> DDIMScheduler:
             raise ValueError("num_train_timesteps must be 1 … 10000")
         return DDIMScheduler(**settings)
     except Exception as error:
-        raise DataError(f"{path} cannot be used.", found=" ".join(str(error).split())[:160]) from error
+        raise DataError(f"{path} cannot be used.", found=one_line(str(error))[:160]) from error

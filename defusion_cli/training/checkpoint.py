@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from defusion_cli.console import note
-from defusion_cli.errors import DataError, UsageError
+from defusion_cli.errors import DataError, UsageError, one_line
 from defusion_cli.files import discard_folder, remove_leftovers, staged_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _go_on_from(path: Path, go_on: Callable[[int, dict[str, Any]], None]) -> Non
 def _unreadable(path: Path, found: str) -> DataError:
     return DataError(
         f"The checkpoint {path} cannot be read.",
-        found=" ".join(found.split())[:200],
+        found=one_line(found)[:200],
         fix="delete this folder; training goes on from the checkpoint before it",
     )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from defusion_cli.errors import DefusionError
+from defusion_cli.errors import DefusionError, one_line
 from defusion_cli.shortage import is_out_of_memory
 
 _WILD, _MEMORY, _SETTLED = 20.0, 0.98, 100
@@ -59,6 +59,6 @@ def shortage_explained(setting: str) -> Iterator[None]:
             raise
         raise DefusionError(
             "There is too little memory for a step of this training.",
-            found=" ".join(str(error).split())[:200] or "no more memory",
+            found=one_line(str(error))[:200] or "no more memory",
             fix=f"--set {setting}=N, with a smaller N than now",
         ) from error

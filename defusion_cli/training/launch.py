@@ -14,7 +14,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from defusion_cli.errors import DefusionError, UsageError
+from defusion_cli.errors import DefusionError, UsageError, one_line
 from defusion_cli.interrupt import Stop, patient_interrupt
 
 _LOOK_EVERY_S = 0.5
@@ -213,7 +213,7 @@ def join_cluster() -> Iterator[Rank]:
             raise
         raise DefusionError(
             "Another process of this training is gone.",
-            found=" ".join(str(error).split())[:200],
+            found=one_line(str(error))[:200],
             fix="run the same command again; it goes on from the last checkpoint",
         ) from error
     finally:

@@ -102,7 +102,8 @@ def test_a_recipe_that_cannot_be_shared_is_refused_with_one_that_can(processes):
 
 def test_memory_that_runs_short_is_explained():
     with pytest.raises(DefusionError, match="too little memory") as caught, shortage_explained("micro_batch"):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        raise torch.OutOfMemoryError("CUDA out of \x1b[31mmemory.\n Tried to allocate 2 GiB")
     assert "--set micro_batch=" in caught.value.fix
+    assert caught.value.found == "CUDA out of [31mmemory. Tried to allocate 2 GiB"
     with pytest.raises(RuntimeError, match="shapes"), shortage_explained("batch"):
         raise RuntimeError("shapes do not fit")
