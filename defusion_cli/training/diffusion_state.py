@@ -229,8 +229,10 @@ class DiffusionTraining:
     def _crop_loss(self, estimate: Tensor, y0: Tensor, sizes: Tensor, shown: Sequence[Sequence[str]]) -> Tensor:
         """Mean of `crop_losses`; what was wrong with each kind is remembered."""
         shown = self._to_crops(shown)
-        sparse = [bool(ids) and self.sparse.issuperset(ids) for ids in shown]
-        untouched = self.config.untouched_weight * torch.tensor(sparse, device=sizes.device)
+        untouched = None
+        if self.config.untouched_weight:
+            sparse = [bool(ids) and self.sparse.issuperset(ids) for ids in shown]
+            untouched = self.config.untouched_weight * torch.tensor(sparse, device=sizes.device)
         if self.config.loss != "balanced":
             return crop_losses(estimate, y0, sizes, self.config.loss, untouched=untouched).mean()
         kinds = kinds_of(shown, sizes)

@@ -480,6 +480,12 @@ def test_what_was_left_alone_matters_where_only_sparse_damage_is_shown(tmp_path,
     assert (with_weight > 1.5 * without) == matters and (matters or with_weight == without)
 
 
+def test_what_was_left_alone_is_not_looked_at_without_a_weight(tmp_path, photos, tokenizer, monkeypatch):
+    training = DiffusionTraining(replace(TINY, untouched_weight=0.0), make_run(tmp_path, photos, tokenizer), ALONE)
+    monkeypatch.setattr("defusion_cli.training.losses._change_of_untouched", lambda *given: pytest.fail("looked at"))
+    training._crop_loss(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8), torch.zeros(2), [("rain",)])
+
+
 def test_a_run_goes_on_with_what_it_found_usual(tmp_path, photos, tokenizer):
     config = replace(TINY, loss="balanced")
     run = make_run(tmp_path, photos, tokenizer)
