@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -123,18 +124,18 @@ def plan_folder(source: Path, out: Path, damage: Damage, plugins: Plugins) -> Pl
     """
     _check_damage(damage, plugins)
     root, names = _pictures(source, out)
-    taken = frozenset(names)
+    contested = _contested(names)
 
     def make(name: str) -> Task:
         drawn = draw_recipes(damage, plugins, name)
-        items = (Item(_output_name(name, taken, damage, variant, recipe.ids), recipe) for variant, recipe in drawn)
+        items = (Item(_output_name(name, contested, damage, variant, recipe.ids), recipe) for variant, recipe in drawn)
         return Task(root / name, name, tuple(items))
 
     kinds = [(variant, recipe.ids) for variant, recipe in draw_recipes(damage, plugins, names[0])]
     origin: dict[str, str] = {}
     for name in names:
         for variant, ids in kinds:
-            output = _output_name(name, taken, damage, variant, ids)
+            output = _output_name(name, contested, damage, variant, ids)
             if origin.setdefault(output, name) != name:
                 raise UsageError(f"{origin[output]} and {name} would both become {output}.", fix=f"rename {name}")
     _refuse_overlap((root / name for name in names), origin, out)
@@ -241,12 +242,20 @@ def _pictures(source: Path, out: Path) -> tuple[Path, list[str]]:
     return source, names
 
 
-def _output_name(name: str, taken: Collection[str], damage: Damage, variant: int, ids: Sequence[str]) -> str:
+def _contested(names: Iterable[str]) -> frozenset[str]:
+    """The names of PNGs that are there and that another picture would have, too, or that several would have."""
+    paths = (PurePosixPath(name) for name in names)
+    others = (".tif", ".tiff", ".bmp")
+    counts = Counter(path.with_suffix(".png").as_posix() for path in paths if path.suffix.lower() not in others)
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def _output_name(name: str, contested: Collection[str], damage: Damage, variant: int, ids: Sequence[str]) -> str:
     path = PurePosixPath(name)
     if path.suffix.lower() not in _LOSSLESS:
         png = path.with_suffix(".png")
-        # b.jpg beside b.png becomes b.jpg.png.
-        path = path.with_name(path.name + ".png") if png.as_posix() in taken else png
+        # b.jpg beside b.png becomes b.jpg.png, beside b.heic too.
+        path = path.with_name(path.name + ".png") if png.as_posix() in contested else png
     if damage.variants > 1:
         path = path.with_name(f"{path.stem}_v{variant}{path.suffix}")
     return (PurePosixPath("+".join(ids)) / path if damage.orders == "all" else path).as_posix()

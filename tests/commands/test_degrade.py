@@ -271,6 +271,14 @@ def test_lossy_twins_do_not_collide(folder, photo):
     assert {"a.png", "a.jpg.png"} <= set(contents("out"))
 
 
+def test_lossy_twins_without_a_lossless_one_keep_their_suffixes(folder, photo):
+    write_image(Path("in/sub/b.webp"), photo[:30, :40])
+    Path("in/sub/b.heic").write_bytes(b"what not every installation can read")
+    done = run("--plugin", "noise", "in", "out")
+    assert done.exit_code == 3 and "sub/b.heic.png: " in done.stderr
+    assert sorted(contents("out")) == ["a.png", MANIFEST, "sub/b.jpg.png", "sub/b.webp.png", "sub/deeper/c.tif"]
+
+
 def test_what_is_not_damaged_comes_back(folder, photo):
     grey = (photo[..., 0] * 65535).astype(np.uint16)
     Image.fromarray(grey).save("in/grey.png")
