@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import shlex
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from defusion_cli import __version__
 from defusion_cli.commands import COMMANDS
 from defusion_cli.config import FILE_NAME, read_defaults
 from defusion_cli.console import speaks
-from defusion_cli.errors import DefusionError
+from defusion_cli.errors import DefusionError, UsageError, one_line
 from defusion_cli.interrupt import Terminated
 
 # Typer carries its own copy of click in some versions and imports it in others; the base class of click's errors
@@ -35,6 +36,13 @@ class _LazyGroup(TyperGroup):
         name, listed, rest = super().resolve_command(ctx, args)
         if name is None or listed is None:
             return name, listed, rest
+        if "" in rest and not ctx.resilient_parsing:  # as a path it would mean the current folder
+            raise UsageError(
+                "An argument is empty.",
+                found=shlex.join(["defusion", name, *rest]),
+                accepted="a value, or the argument left out",
+                fix="see whether a variable of the shell has no value",
+            )
         command = _load(name)
         if not ctx.resilient_parsing and not {"-h", "--help"} & set(rest):
             ctx.default_map = {name: read_defaults(ctx.params.get("config"), name, command.params, COMMANDS)}
@@ -115,7 +123,7 @@ def explain(error: BaseException) -> DefusionError:
         return DefusionError(
             f"A file cannot be used:{where or ' (unnamed)'}: {reason}.", fix="check the path and its permissions"
         )
-    reason = " ".join(str(error).split()) or "no reason given"
+    reason = one_line(str(error)) or "no reason given"
     return DefusionError(
         f"Something unexpected went wrong ({type(error).__name__}: {reason}).", fix="run again with defusion --debug …"
     )

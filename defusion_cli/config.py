@@ -104,10 +104,10 @@ def _keys(parameters: Sequence[Any]) -> Mapping[str, Any]:
 def _value(path: Path, command: str, key: str, value: object, parameter: Any) -> object:
     """`value` in the form in which click expects it; click then converts and checks it like a flag."""
     items = value if isinstance(value, list) else [value]
-    if any(not isinstance(item, (str, int, float)) for item in items):
+    if any(not isinstance(item, (str, int, float)) or item == "" for item in items):
         raise UsageError(
             f"{path}: [{command}] {key} has a value that no option takes.",
-            found=str(value)[:80],
+            found=str(value)[:80] or "nothing",
             accepted="text, a number, true, false, or a list of them",
         )
     flag = getattr(parameter, "is_flag", False)

@@ -53,6 +53,13 @@ def imported_by(*args: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
+@pytest.mark.parametrize("command", ["restore", "degrade", "score"])
+def test_an_empty_argument_is_not_the_current_folder(run, command):
+    done = run(command, "", "out")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "An argument is empty" in done.stderr and f"defusion {command} '' out" in done.stderr
+
+
 @pytest.mark.parametrize("args", [("--help",), ("--version",), ("degrade", "--help")])
 def test_help_imports_nothing_heavy(args):
     assert not imported_by(*args) & set(HEAVY)
