@@ -75,6 +75,7 @@ def score(
 
     Example: defusion score --metrics psnr,ssim,lpips restored/ true/
     """
+    from defusion_cli.files import require_writable
     from defusion_cli.scoring.metrics import find_metrics
     from defusion_cli.scoring.pairs import pair_folders
     from defusion_cli.scoring.protocols import find_protocol, find_set
@@ -100,6 +101,8 @@ def score(
         from defusion_cli.report.page import check_page_name
 
         check_page_name(page)
+    for made in filter(None, (csv, plot, page)):
+        require_writable(made.parent)  # said before anything is computed
     pairing = pair_folders(out, ref, baseline, spec)
     report = _score(pairing, wanted, settled, device)
     if csv is not None:

@@ -310,3 +310,9 @@ def test_a_page_with_gains_and_one_without(folders):
     assert all(set(entry["views"]) == {"after", "true"} for entry in page["entries"])
     assert page["first"] == {"key": "mae", "falling": True}
     assert run("out", "ref", "--report", "r.pdf").exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--csv", "--report"])
+def test_what_cannot_be_written_is_told_before_the_work(folders, option):
+    done = run("out", "ref", "--metrics", "psnr", option, "ref/a.png/made.html")
+    assert done.exit_code == 3 and "ref/a.png" in done.stderr and "scored" not in done.stderr
