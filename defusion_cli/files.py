@@ -100,9 +100,13 @@ def _hidden(path: Path) -> Path:
     return path.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
 
 
-def remove_leftovers(folder: Path, older_than_s: float = 3600.0) -> None:
-    """Delete temporary files and folders below `folder` that a killed run left; young ones may be of one that lives."""
-    for path in folder.rglob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
+def remove_leftovers(folder: Path, older_than_s: float = 3600.0, deep: bool = True) -> None:
+    """Delete temporary files and folders in `folder` that a killed run left; young ones may be of one that lives.
+
+    With `deep`, those in folders below it, too.
+    """
+    pattern = f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"
+    for path in folder.rglob(pattern) if deep else folder.glob(pattern):
         with contextlib.suppress(OSError):  # gone already, or not ours to delete
             if time.time() - path.stat().st_mtime > older_than_s:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -89,22 +89,18 @@ def restore(
 ) -> None:
     """Take rain, snow, haze, blur or noise out of photographs.
 
-    Finished files are skipped on a rerun. OUT/defusion-restore.jsonl tells how each file was made.
+    Finished files are skipped on a rerun: defusion-restore.jsonl, in OUT or beside it, tells how each file was made.
 
     Example: defusion restore photos/ restored/ --degradation rain,noise
     """
     from defusion_cli.files import remove_leftovers
-    from defusion_cli.restore.plan import kinds_left_out, parse_scale, plan_jobs
+    from defusion_cli.restore.plan import parse_scale, plan_jobs
     from defusion_cli.restore.shares import SHARE, own_share
 
     reduction = parse_scale(scale)
     ids = list(dict.fromkeys(split_ids(degradation) or ([] if example else [AUTO])))
     label = _label(ids, example)
     jobs = plan_jobs(source, out, overwrite)
-    left_out = kinds_left_out(source)
-    if left_out:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in left_out.items())
-        console.note(f"left out, as they cannot be read: {kinds} (save them as TIFF, PNG or JPEG first)")
     _check_report(report, reference, jobs)
     share = own_share()
     if share.total > 1 or gpus:
@@ -112,6 +108,7 @@ def restore(
     if gpus and not dry_run and SHARE not in os.environ:
         _run_shares(gpus, jobs, out)
         return
+    _tell_left_out(source)
     jobs = share.of(jobs)
     if not jobs:
         return
@@ -124,8 +121,8 @@ def restore(
     if dry_run:
         _show_plan(jobs, ledger, overwrite, label)
         return
-    if ledger:
-        remove_leftovers(out)
+    single = jobs[0].target == out
+    remove_leftovers(out.parent if single else out, deep=not single)
     start = time.monotonic()
     options = Options(overwrite, quality, {"instruction": label, "steps": steps})
     outcomes = _run(jobs, ledger, options, task, {**sampling, "reduction": reduction})
@@ -165,11 +162,17 @@ def _label(ids: list[str], example: tuple[Path, Path] | None) -> str:
 
 def _check_report(report: Path | None, reference: Path | None, jobs: Sequence[Job]) -> None:
     """Refuse, before any work, what could not be written at its end."""
+    from defusion_cli.files import require_writable
     from defusion_cli.images import FORMATS
+    from defusion_cli.report.page import check_page_name
 
     if reference is not None:
         _check_reference(report, reference)
-    if report is None or _is_page(report):
+    if report is None:
+        return
+    require_writable(report.parent)
+    if _is_page(report):
+        check_page_name(report)
         return
     if report.suffix.lower() not in FORMATS:
         raise UsageError(
@@ -188,6 +191,15 @@ def _check_report(report: Path | None, reference: Path | None, jobs: Sequence[Jo
                 f"The sheet would replace {report}, which is no sheet of defusion's.",
                 fix="--report with another name; to compare with the true picture: --reference FILE --report page.html",
             )
+
+
+def _tell_left_out(source: Path) -> None:
+    from defusion_cli.restore.plan import kinds_left_out
+
+    left_out = kinds_left_out(source)
+    if left_out:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in left_out.items())
+        console.note(f"left out, as they cannot be read: {kinds} (save them as TIFF, PNG or JPEG first)")
 
 
 def _check_shared(report: Path | None, json: bool) -> None:
@@ -255,24 +267,23 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
     return _Task(pipeline, instructor, instruction, recogniser)
 
 
-def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any], share: Share) -> Ledger | None:
-    """The record of OUT; none for a single file, beside which nobody expects a second one."""
+def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any], share: Share) -> Ledger:
+    """The record of OUT, or of the folder in which OUT is a file."""
     from defusion_cli.restore.ledger import Ledger
     from defusion_cli.restore.model import fingerprint
 
-    if jobs[0].target == out:
-        return None
     model, task = settings["model"], settings.pop("task")
     shown = b"".join(part.tokens.cpu().numpy().tobytes() for part in task.instruction)
     tokens = hashlib.sha256(shown).hexdigest()[:16]
     if task.recogniser is not None:
         tokens = f"{AUTO} {fingerprint(model, recogniser=True)}"
-    return Ledger(out, settings | {"model": fingerprint(model), "tokens": tokens}, share)
+    folder = out.parent if jobs[0].target == out else out
+    return Ledger(folder, settings | {"model": fingerprint(model), "tokens": tokens}, share)
 
 
 def _run(
     jobs: Sequence[Job],
-    ledger: Ledger | None,
+    ledger: Ledger,
     options: Options,
     task: _Task,
     sampling: dict[str, Any],
@@ -322,9 +333,9 @@ def _show(report: Path | None, outcomes: Sequence[Outcome], label: str, referenc
     return report if drawn else None
 
 
-def _show_plan(jobs: Sequence[Job], ledger: Ledger | None, overwrite: bool, label: str) -> None:
+def _show_plan(jobs: Sequence[Job], ledger: Ledger, overwrite: bool, label: str) -> None:
     for job in jobs:
-        done = not overwrite and ledger is not None and ledger.is_finished(job)
+        done = not overwrite and ledger.is_finished(job)
         console.result(f"{job.source} -> {job.target}: {'done before' if done else label}")
 
 

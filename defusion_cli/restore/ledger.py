@@ -39,7 +39,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], share: tuple[int, int] = (1, 1)) -> None:
-        self._settings = dict(settings)
+        self._settings, self._folder = dict(settings), folder
         self._path = folder / (LEDGER_NAME if share[1] == 1 else _SHARES_NAME.format(*share))
         shares = folder.glob(_SHARES_NAME.format("*", "*"))
         self._read = dict.fromkeys(sorted({folder / LEDGER_NAME, self._path, *shares}, key=_changed), 0)
@@ -88,7 +88,7 @@ class Ledger:
         size, digest = _digest(file)
         line = {
             "version": _VERSION,
-            "name": job.name,
+            "name": self._name(job),
             "source": _identity(job.source),
             "bytes": size,
             "sha256": digest,
@@ -106,10 +106,14 @@ class Ledger:
             ledger.flush()
             os.fsync(ledger.fileno())  # before the file has its name
 
+    def _name(self, job: Job) -> str:
+        """A single file may be called otherwise than its original."""
+        return job.target.relative_to(self._folder).as_posix()
+
     def _lines_of(self, job: Job) -> list[dict[str, Any]]:
         """What is recorded of a job, oldest first."""
         lines = []
-        for path, place in self._places.get(job.name, ()):
+        for path, place in self._places.get(self._name(job), ()):
             with open(path, "rb") as file:
                 file.seek(place)
                 lines.append(_content(file.readline()) or {})

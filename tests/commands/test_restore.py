@@ -115,7 +115,28 @@ def test_the_way_of_instructing_matters_and_so_do_seed_and_steps(folder: Path, m
     made["blind"] = Path("blind.png").read_bytes()
     alike = [(a, b) for a, b in itertools.combinations(made, 2) if made[a] == made[b]]
     assert not alike
-    assert not list(folder.glob("*.jsonl"))
+    lines = [json.loads(line)["name"] for line in Path(LEDGER).read_text().splitlines()]
+    assert lines == ["blind.png", *(f"{name}.png" for name in ways)]
+
+
+def test_a_single_file_is_not_done_twice(folder: Path, model: str) -> None:
+    command = ("in/sub/b.jpg", "b.png", "--degradation", "blind", "--model", model)
+    assert run(*command).exit_code == 0
+    Path("sub").mkdir()
+    for name in (".defusion-1-00000000.tmp", "sub/.defusion-1-00000000.tmp"):
+        Path(name).touch()
+        os.utime(name, (0, 0))
+    made = Path("b.png").stat().st_mtime_ns
+    again = run(*command)
+    assert (again.exit_code, again.stdout) == (0, "b.png\n") and "1 done before" in again.stderr, again.output
+    assert Path("b.png").stat().st_mtime_ns == made
+    assert not list(Path().glob(".*.tmp")) and list(Path("sub").glob(".*.tmp"))  # nothing below is ours
+    assert run(*command, "--scale", "0.5").exit_code == 0  # ours, but made otherwise
+    assert Path("b.png").stat().st_mtime_ns != made
+    Path("b.png").write_bytes(b"somebody's")
+    refused = run(*command)
+    assert refused.exit_code == 3 and "add --overwrite" in refused.stderr
+    assert Path("b.png").read_bytes() == b"somebody's"
 
 
 def test_a_broken_file_is_named_and_the_rest_done(folder: Path, model: str) -> None:
@@ -288,3 +309,12 @@ def test_pictures_that_cannot_be_read_are_counted(folder: Path, model: str) -> N
         Path("in", name).write_bytes(b"x")
     done = run("in", "out", "--degradation", "blind", "--model", model)
     assert done.exit_code == 0 and "left out, as they cannot be read: 1 .gif, 2 .nef (" in done.output
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(folder: Path, model: str) -> None:
+    Path("page.html").mkdir()
+    done = run("in", "out", "--degradation", "blind", "--model", model, "--report", "page.html")
+    assert done.exit_code == 2 and "--report names no page" in done.stderr and not Path("out").exists()
+    for name in ("page.html", "sheet.png"):
+        done = run("in", "out", "--degradation", "blind", "--model", model, "--report", f"in/a.png/{name}")
+        assert done.exit_code == 3 and "in/a.png" in done.stderr and not Path("out").exists(), done.output

@@ -92,12 +92,14 @@ def test_a_folder_is_shared_and_every_failure_is_told(tmp_path):
     photos = _photos(tmp_path / "in", 5)
     for name in "abcd":
         (photos / f"{name}.png").write_bytes(b"no picture")
+    (photos / "e.gif").touch()
     command = [sys.executable, "-m", "defusion_cli", "restore", str(photos), str(tmp_path / "out")]
     command += ["--degradation", "noise", "--device", "cpu", "--gpus", "2"]
     environment = {name: value for name, value in os.environ.items() if name not in (SHARE, "RANK")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 3, done.stderr
     assert all(done.stderr.count(f"{name}.png is not a picture") == 1 for name in "abcd")
+    assert done.stderr.count("left out") == 1
     assert "5 there, 4 missing" in done.stderr and "of 2 processes could not do all" in done.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"{n}.png" for n in range(5)]
     for name in "abcd":
