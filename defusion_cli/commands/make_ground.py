@@ -77,8 +77,10 @@ def make_ground(
 
 
 def _write(out: Path, count: int, grounds: GroundSet, plugins: Registry) -> None:
+    from defusion_cli.files import remove_leftovers
     from defusion_cli.ground import MOST_ON_SHEET, SHEET, write_ground, write_sheet
 
+    remove_leftovers(out, deep=False)
     start, shown = time.monotonic(), []
     with console.progress("Drawing", count, "grounds") as bar:
         for index in range(count):

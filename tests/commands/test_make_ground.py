@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,13 @@ def run(*arguments: object) -> Result:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_a_killed_run_left_goes_away(tmp_path: Path) -> None:
+    (tmp_path / ".defusion-1-00000000.tmp").touch()
+    os.utime(tmp_path / ".defusion-1-00000000.tmp", (0, 0))
+    assert run(tmp_path).exit_code == 0
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_grounds_alone(tmp_path: Path) -> None:
