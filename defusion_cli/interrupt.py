@@ -1,4 +1,7 @@
-"""Ctrl-C once: finish the file in hand. Twice: stop now. SIGTERM: stop now, or save first where that is asked for."""
+"""Ctrl-C once: finish the file in hand. Twice: stop now. SIGTERM: stop now, or save first where that is asked for.
+
+A terminal that is closed (SIGHUP) means what SIGTERM means, unless ``nohup`` has it ignored.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,8 @@ def patient_interrupt(patient_on_sigterm: bool = False) -> Iterator[Stop]:
 def leaving_in_order() -> Iterator[None]:
     """Within this context SIGTERM raises `Terminated`, once: files are closed and temporary ones removed on the way.
 
+    SIGHUP is passed on as SIGTERM, to whoever hears that.
+
     After it has, and until the process has ended, another SIGTERM is ignored: some send it twice, and the second would
     kill an interpreter that is being taken down, with another exit code than the one that was decided on.
     """
@@ -71,9 +76,21 @@ def leaving_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
     signal.signal(signal.SIGTERM, on_terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, on_hangup)
     try:
         yield
     finally:
         if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def leave_signals_to_parent() -> None:
+    """For workers: Ctrl-C and a closed terminal reach every process, and the parent alone decides what they mean."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

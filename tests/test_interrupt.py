@@ -54,6 +54,27 @@ except Terminated:
 """
 
 
+_HANGS_UP = """
+import os, signal
+from defusion_cli.interrupt import Terminated, leaving_in_order
+
+try:
+    with leaving_in_order():
+        os.kill(os.getpid(), signal.SIGHUP)
+        print("went on")
+except Terminated:
+    print("left")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
+@pytest.mark.parametrize(("prefix", "said"), [([], "left"), (["nohup"], "went on")])
+def test_a_closed_terminal_ends_what_nohup_does_not_protect(prefix, said):
+    command = [*prefix, sys.executable, "-c", _HANGS_UP]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (0, f"{said}\n")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to be caught")
 @pytest.mark.parametrize(("context", "arguments"), [("leaving_in_order", ""), ("patient_interrupt", "True")])
 def test_a_second_sigterm_while_python_ends_changes_nothing(context, arguments):

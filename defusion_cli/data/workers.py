@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from defusion_cli.errors import DefusionError, one_line
+from defusion_cli.interrupt import leave_signals_to_parent
 
 _DEATH, _WAIT_S = "DataLoader worker", 5.0
 _LAST = -100
@@ -51,7 +52,7 @@ def _start_worker(number: int) -> None:
     Ctrl-C reaches every process of the terminal, and schedulers send SIGTERM to every process of a job. A loader that
     obeyed would end the training before it had saved anything; it leaves when the training says so or ends.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()
     if _HOLDS_SIGTERM:
         threading.Thread(target=_leave_when_the_training_says_so, daemon=True).start()
     # torch does not wait for the thread that sends batches. If that is in C++ when the interpreter is taken down, the

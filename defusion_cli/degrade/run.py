@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,7 +21,7 @@ from defusion_cli.degrade.plan import Item, Plan, Task
 from defusion_cli.errors import DataError, DefusionError
 from defusion_cli.files import remove_leftovers, require_writable, write_atomically
 from defusion_cli.images import Picture, decode_image, encode_image
-from defusion_cli.interrupt import Stop, patient_interrupt
+from defusion_cli.interrupt import Stop, leave_signals_to_parent, patient_interrupt
 from defusion_cli.plugins import apply_recipe, installed_plugins
 from defusion_cli.plugins.compose import Plugins
 
@@ -139,8 +138,7 @@ def _run_pool(work: Iterator[_Job], jobs: int, take: Callable[[list[Outcome]], N
 
 def _start_worker() -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    # Ctrl-C reaches every process of the terminal; the parent alone decides, and lets workers finish their picture.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()  # which lets workers finish their picture
     cv2.setNumThreads(1)
     keep_freed_memory()
 

@@ -409,7 +409,10 @@ def test_third_party_plugins_good_and_bad(folder, photo):
 
 @pytest.mark.parametrize(
     ("jobs", "number", "code"),
-    [("1", signal.SIGINT, 130), ("2", signal.SIGINT, 130), ("1", signal.SIGTERM, 143), ("2", signal.SIGTERM, 143)],
+    [
+        *(("1", signal.SIGINT, 130), ("2", signal.SIGINT, 130), ("1", signal.SIGTERM, 143), ("2", signal.SIGTERM, 143)),
+        *(("1", signal.SIGHUP, 143), ("2", signal.SIGHUP, 143)),
+    ],
 )
 def test_interrupted_work_is_kept_and_continued(folder, photo, jobs, number, code):
     _many(photo)
