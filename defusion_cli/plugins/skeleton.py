@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from defusion_cli.errors import UsageError
-from defusion_cli.files import write_atomically
+from defusion_cli.files import staged_folder, write_atomically
 from defusion_cli.plugins.attributes import ID
 from defusion_cli.plugins.host import Registry
 
@@ -70,13 +70,12 @@ def write_skeleton(plugin_id: str, parent: Path, registry: Registry) -> list[Pat
     folder = parent / names["folder"]
     if folder.exists():
         raise UsageError(f"{folder} is there already.", fix="choose another name or another --out")
-    written = []
-    for template, target in _FILES.items():
-        path = folder / _filled(target, names)
-        text = _filled((_TEMPLATES / template).read_text(encoding="utf-8"), names)
-        write_atomically(path, text.encode())
-        written.append(path)
-    return written
+    files = {_filled(target, names): _TEMPLATES / template for template, target in _FILES.items()}
+    with staged_folder(folder) as staging:
+        for name, template in files.items():
+            text = _filled(template.read_text(encoding="utf-8"), names)
+            write_atomically(staging / name, text.encode())
+    return [folder / name for name in files]
 
 
 def _filled(text: str, names: Mapping[str, str]) -> str:
