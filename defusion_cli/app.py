@@ -113,7 +113,8 @@ def explain(error: BaseException) -> DefusionError:
             "The memory is not sufficient.", fix="close other programs, or work on fewer files at once"
         )
     if isinstance(error, OSError):
-        where = f" {error.filename}" if error.filename is not None else ""
+        name = error.filename2 or error.filename  # of two, the first is the temporary one
+        where = f" {name}" if name is not None else ""
         if error.errno == errno.ENOSPC:
             return DefusionError(
                 f"The disk is full{':' if where else ''}{where}. Finished files are kept.",

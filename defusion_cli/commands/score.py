@@ -105,6 +105,7 @@ def score(
         require_writable(made.parent)  # said before anything is computed
     pairing = pair_folders(out, ref, baseline, spec)
     report = _score(pairing, wanted, settled, device)
+    _print(report, json, style, tasks)
     if csv is not None:
         _write_csv(csv, report)
     if plot is not None:
@@ -114,7 +115,6 @@ def score(
 
         write_score_page(page, report)
         console.note(f"{page} written")
-    _print(report, json, style, tasks)
     raise typer.Exit(report.exit_code)
 
 

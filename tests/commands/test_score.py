@@ -316,3 +316,9 @@ def test_a_page_with_gains_and_one_without(folders):
 def test_what_cannot_be_written_is_told_before_the_work(folders, option):
     done = run("out", "ref", "--metrics", "psnr", option, "ref/a.png/made.html")
     assert done.exit_code == 3 and "ref/a.png" in done.stderr and "scored" not in done.stderr
+
+
+def test_numbers_are_shown_even_if_the_table_cannot_be_written(folders):
+    Path("made.csv").mkdir()
+    done = run("out", "ref", "--metrics", "psnr", "--csv", "made.csv")
+    assert done.exit_code == 3 and "made.csv" in done.stderr and "psnr" in done.stdout
