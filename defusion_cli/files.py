@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -125,6 +126,12 @@ def require_writable(folder: Path) -> None:
     read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
     number = errno.EROFS if read_only else errno.EACCES
     raise OSError(number, os.strerror(number), str(place))
+
+
+def require_regular(path: Path) -> None:
+    """Raise `OSError` if `path` is missing, or a pipe or device: reading one may wait for ever, and hear no signal."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:

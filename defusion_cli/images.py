@@ -22,7 +22,7 @@ from defusion_cli.allocator import give_memory_back
 from defusion_cli.canvas import Canvas, NoRoomError, Samples, Tags, quantise
 from defusion_cli.canvas import Pixels as Pixels
 from defusion_cli.errors import DataError, DefusionError, one_line
-from defusion_cli.files import list_files, list_names, write_atomically
+from defusion_cli.files import list_files, list_names, require_regular, write_atomically
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP", ".bmp": "BMP",
@@ -82,6 +82,7 @@ def read_image(path: Path) -> Picture:
         If the file is missing, unreadable, damaged, unreasonably large, or of no known format.
     """
     try:
+        require_regular(path)
         data = Path(path).read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -103,6 +104,7 @@ def decode_image(data: bytes, path: Path) -> Picture:
 def open_canvas(path: Path, scratch: Path | None = None) -> Canvas:
     """As `read_image`, for pictures of any size: the samples of a large one lie in a nameless file in `scratch`."""
     try:
+        require_regular(path)
         with open(path, "rb") as file:
             canvas = _decode(file, path, scratch)
     except OSError as error:

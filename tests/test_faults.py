@@ -27,6 +27,7 @@ from defusion_cli.files import remove_leftovers
 from defusion_cli.images import write_image
 from defusion_cli.interrupt import Terminated
 from defusion_cli.plugins import installed_plugins
+from defusion_cli.plugins.skeleton import write_skeleton
 from defusion_cli.restore.ledger import Ledger
 from defusion_cli.restore.plan import plan_jobs
 from defusion_cli.restore.run import Outcome, restore_files
@@ -164,6 +165,27 @@ def test_a_finished_folder_may_become_read_only(photos, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert _states(restore_files(plan_jobs(photos, small_disk / "r"), _darken, Ledger(small_disk / "r", {}))) == "s"
     assert run_tasks(plan, small_disk / "d").counts["kept"] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_circles_of_links_are_named_and_the_rest_is_done(photos, tmp_path):
+    (photos / "circle.png").symlink_to("circle.png")
+    os.mkfifo(photos / "pipe.png")
+    outcomes = restore_files(plan_jobs(photos, tmp_path / "out"), _darken, None)
+    assert _states(outcomes) == "rrrfrf"  # a, b, c, circle, d, pipe
+    said = [str(outcome.problem) for outcome in outcomes if outcome.problem]
+    assert "circle.png cannot be read: Too many levels" in said[0]
+    assert "pipe.png cannot be read: it is no regular file" in said[1]
+    plan = plan_folder(photos, tmp_path / "damaged", Damage(("noise",)), installed_plugins())
+    assert run_tasks(plan, tmp_path / "damaged").counts == {"written": 4, "kept": 0, "different": 0, "failed": 2}
+
+
+def test_half_a_plugin_is_none(small_disk):
+    with open(small_disk / "filler", "wb") as file:
+        file.write(bytes(24_000))
+    with pytest.raises(OSError, match="No space left"):
+        write_skeleton("moire", small_disk, installed_plugins())
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
 def test_a_large_picture_without_room_for_its_samples_is_named(photos, small_disk, monkeypatch):

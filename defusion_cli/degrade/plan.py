@@ -236,7 +236,12 @@ def _pictures(source: Path, out: Path) -> tuple[Path, list[str]]:
     if source.resolve() == out.resolve():
         raise UsageError(f"{out} is both input and output.", fix="name another output folder")
     inner = out.resolve()
-    names = [n.as_posix() for n in list_images(source) if not (source / n).resolve().is_relative_to(inner)]
+    # Not resolve(), which raises where links go in a circle.
+    names = [
+        name.as_posix()
+        for name in list_images(source)
+        if not Path(os.path.realpath(source / name)).is_relative_to(inner)
+    ]
     if not names:
         raise DataError(f"There are no pictures in {source}.", accepted=", ".join(FORMATS), fix=f"ls {source}")
     return source, names

@@ -19,7 +19,7 @@ from defusion_cli.allocator import keep_freed_memory
 from defusion_cli.degrade.manifest import Entry, Ledger, versions
 from defusion_cli.degrade.plan import Item, Plan, Task
 from defusion_cli.errors import DataError, DefusionError
-from defusion_cli.files import remove_leftovers, require_writable, write_atomically
+from defusion_cli.files import remove_leftovers, require_regular, require_writable, write_atomically
 from defusion_cli.images import Picture, decode_image, encode_image
 from defusion_cli.interrupt import Stop, leave_signals_to_parent, patient_interrupt
 from defusion_cli.plugins import apply_recipe, installed_plugins
@@ -164,6 +164,7 @@ def run_task(task: Task, out: Path, known: Sequence[Entry | None], overwrite: bo
         The manifest's entry for each item, as far as there is one: what was made before is kept.
     """
     try:
+        require_regular(task.source)
         data = task.source.read_bytes()
     except OSError as error:
         problem = DataError(f"{task.source} cannot be read: {error.strerror}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def _resolved(path: Path, folders: dict[Path, Path]) -> Path:
     if folder is None:
         folder = folders[path.parent] = path.parent.resolve()
     full = folder / path.name
-    return full.resolve() if full.is_symlink() else full
+    return Path(os.path.realpath(full)) if full.is_symlink() else full  # resolve() raises where links go in a circle
 
 
 def _folder_jobs(source: Path, out: Path) -> list[Job]:
