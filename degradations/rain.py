@@ -74,6 +74,7 @@ class Rain(Degradation[RainParams]):
     position = Position.PRECIPITATION
     sparse = True
     faintest = (3.0, 12.0)  # fine bright lines look like streaks
+    named_draws = (0, 2)  # of a fast shutter, and of a slow one
     Params = RainParams
     uses_depth = True
 

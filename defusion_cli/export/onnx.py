@@ -88,6 +88,8 @@ def export_onnx(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[An
     inputs, named = _inputs(pipeline, *_CHECKED_SIZES[0])
     height, width = torch.export.Dim("height", min=2, max=4096), torch.export.Dim("width", min=2, max=4096)
     sides = {2: MULTIPLE_PX * height, 3: MULTIPLE_PX * width}
+    shown = {1: torch.export.Dim("shown", min=2, max=65536)}  # 196 for each instruction
+    crops = {0: torch.export.Dim("crops", min=1, max=64)}
     with _silence(), torch.no_grad():
         program = torch.onnx.export(
             graph,
@@ -96,7 +98,7 @@ def export_onnx(pipeline: DefusionPipeline, plugins: Mapping[str, Degradation[An
             opset_version=_OPSET,
             input_names=list(named),
             output_names=["restored"],
-            dynamic_shapes=(sides, None, None, None, {0: torch.export.Dim("crops", min=1, max=64)})[: len(inputs)],
+            dynamic_shapes=(sides, shown, None, None, crops)[: len(inputs)],
         )
         buffer = io.BytesIO()
         program.save(buffer)  # type: ignore[union-attr, arg-type]

@@ -76,17 +76,19 @@ def named_residuals(
     ids
         In the order in which they are applied.
     grounds
-        On how many grounds they are shown. None is one for a single degradation, all of whose instructions are much
-        alike, and twelve for several: what lies on top hides the rest here and there, and one such instruction may be
-        taken for something else (docs/decisions.md).
+        On how many grounds they are shown. None is `Degradation.named_draws` for a single degradation, and twelve for
+        several: what lies on top hides the rest here and there, and one such instruction may be taken for something
+        else (docs/decisions.md).
     """
     several = len(ids) > 1
     severity = None if several else NAMED_SEVERITY
-    count = grounds or (_GROUNDS_OF_SEVERAL if several else 1)
+    numbers: Sequence[int] = range(grounds or _GROUNDS_OF_SEVERAL)
+    if not several and grounds is None:
+        numbers = plugins[ids[0]].named_draws
     return np.stack(
         [
             draw_instruction(ids, plugins, np.random.default_rng(number), severity=severity, size=INSTRUCTION_PX)[2]
-            for number in range(count)
+            for number in numbers
         ]
     )
 

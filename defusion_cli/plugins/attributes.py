@@ -21,6 +21,9 @@ def wrong_attribute(plugin: Degradation[Any]) -> str | None:
         return "the id must be lower-case words and hyphens, and begin with a letter."
     if not isinstance(plugin.position, Position):
         return "position must be a Position."
+    draws: object = plugin.named_draws
+    if not isinstance(draws, tuple) or not draws or not all(isinstance(n, int) and n >= 0 for n in draws):
+        return "named_draws must be a tuple of numbers of draws, 0 or more, as (0,)."
     if not dataclasses.is_dataclass(plugin.Params):
         return "Params must be a frozen dataclass."
     return None

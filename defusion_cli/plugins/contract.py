@@ -105,6 +105,9 @@ class Degradation(ABC, Generic[P]):
     """For damage that photographs may seem to have by nature, as they may be dark or pale: by how much the odds that it
     is there rise when a user names it, from those that the model's recogniser gives. `restore` then takes away the
     share of its estimate that equals the probability. None takes a name for certain."""
+    named_draws: ClassVar[tuple[int, ...]] = (0,)
+    """Numbers (seeds) of the draws whose instructions stand for its name. One is enough where all look much alike; of
+    damage that comes in several styles, as long and short streaks, show one of each."""
     uniform_blur: ClassVar[Blur | None] = None
     """If it convolves all of the photograph with one point spread function, what that is like. `restore` then looks for
     it first (`defusion_cli.restore.deconvolution`)."""

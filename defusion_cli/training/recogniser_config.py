@@ -32,14 +32,14 @@ class RecogniserRecipe:
         How views are drawn.
     """
 
-    hidden: tuple[int, ...] = (256, 128)
+    hidden: tuple[int, ...] = (160, 96)
     dropout: float = 0.4
-    threshold: float = 0.3
-    companion: float = 0.25
+    threshold: float = 0.2
+    companion: float = 0.2
     shards: int = 400
     photos: int = 16
     workers: int = 1
-    epochs: int = 30
+    epochs: int = 40
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.2

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from defusion_cli.ground.instruction import NAMED_SEVERITY, draw_instruction, named_residuals
 from defusion_cli.plugins import Scene, check_degradation
 from degradations.rain import RAIN, RainParams, streak_layer
 
@@ -145,6 +146,18 @@ def test_one_draw_in_four_is_of_a_fast_shutter() -> None:
     ink = [[p.density * p.length_px * p.width_px * p.brightness * 1e-6 for p in style] for style in (brief, slow)]
     assert np.median(ink[0]) == pytest.approx(np.median(ink[1]), rel=0.2)
     assert {p.soft_px > 0 for p in brief} == {True} and {p.soft_px for p in slow} == {0.0}
+
+
+def test_its_name_shows_a_fast_shutter_and_a_slow_one() -> None:
+    shown = [
+        draw_instruction(["rain"], {"rain": RAIN}, np.random.default_rng(number), severity=NAMED_SEVERITY)[3].stages[0]
+        for number in RAIN.named_draws
+    ]
+    brief, slow = (stage.params["length_px"] / stage.params["width_px"] for stage in shown)
+    assert 2.5 < brief < 11.0 < slow
+    assert (
+        len(named_residuals(["rain"], {"rain": RAIN})) == 2 and len(named_residuals(["rain"], {"rain": RAIN}, 1)) == 1
+    )
 
 
 def test_soft_streaks_keep_their_light() -> None:

@@ -10,6 +10,8 @@ from rich.console import Console
 from defusion_cli.commands.plugin_list import describe_registry, registry_table
 from defusion_cli.errors import PluginError, UsageError
 from defusion_cli.plugins import Registry, Source, installed_plugins, load_registry
+from defusion_cli.plugins.attributes import wrong_attribute
+from degradations.rain import RAIN
 
 FIXTURES = Path(__file__).parents[1] / "fixture_plugins"
 BUILT_IN = {
@@ -67,6 +69,13 @@ def test_plugins_that_say_something_wrong_of_themselves_are_broken(registry_with
     assert "position must be" in reasons["floating"]
     with pytest.raises(PluginError, match="version must be text"):
         registry["one"]
+
+
+@pytest.mark.parametrize("draws", [0, (), (-1,), ("0",)])
+def test_the_draws_that_stand_for_a_name_are_numbers(draws):
+    kind = type("Odd", (type(RAIN),), {"named_draws": draws})
+    assert "named_draws" in str(wrong_attribute(kind()))
+    assert wrong_attribute(RAIN) is None
 
 
 def test_a_reason_does_not_repeat_where_the_plugin_comes_from(registry_with):
