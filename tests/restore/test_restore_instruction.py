@@ -16,13 +16,17 @@ from defusion_cli.restore.instruction import INSTRUCTION_PX, UNKNOWN, Instructor
 
 def test_named_instructions_repeat_and_differ(pipeline: DefusionPipeline) -> None:
     instructor = Instructor(pipeline, installed_plugins())
-    rain = instructor.named(["rain"])
-    assert rain.shape == (1, 196, 256)
-    assert instructor.named(["rain"]) is rain
-    assert torch.equal(rain, Instructor(pipeline, installed_plugins()).named(["rain"]))
-    assert not torch.equal(rain, instructor.named(["noise"]))
+    snow = instructor.named(["snow"])
+    assert snow.shape == (1, 196, 256)
+    assert instructor.named(["snow"]) is snow
+    assert torch.equal(snow, Instructor(pipeline, installed_plugins()).named(["snow"]))
+    assert not torch.equal(snow, instructor.named(["noise"]))
     ((blind, nature),) = instructor.blind()
-    assert not torch.equal(rain, blind) and nature == UNKNOWN
+    assert not torch.equal(snow, blind) and nature == UNKNOWN
+
+
+def test_damage_of_two_styles_is_shown_in_both(pipeline: DefusionPipeline) -> None:
+    assert Instructor(pipeline, installed_plugins()).named(["rain"]).shape == (1, 392, 256)
 
 
 def test_a_mixture_has_no_order_and_is_shown_on_many_grounds(pipeline: DefusionPipeline) -> None:
@@ -35,13 +39,13 @@ def test_a_mixture_has_no_order_and_is_shown_on_many_grounds(pipeline: DefusionP
 
 
 def test_more_grounds_give_more_tokens(pipeline: DefusionPipeline) -> None:
-    assert Instructor(pipeline, installed_plugins(), grounds=2).named(["rain"]).shape == (1, 392, 256)
+    assert Instructor(pipeline, installed_plugins(), grounds=2).named(["snow"]).shape == (1, 392, 256)
 
 
 def test_grounds_with_other_numbers_differ() -> None:
-    a, b = named_residuals(["rain"], installed_plugins(), 2)
+    a, b = named_residuals(["snow"], installed_plugins(), 2)
     assert a.shape == (INSTRUCTION_PX, INSTRUCTION_PX, 3) and not np.array_equal(a, b)
-    np.testing.assert_array_equal(named_residuals(["rain"], installed_plugins()), a[None])
+    np.testing.assert_array_equal(named_residuals(["snow"], installed_plugins()), a[None])
 
 
 def test_an_unknown_degradation_suggests(pipeline: DefusionPipeline) -> None:
