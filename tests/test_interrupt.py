@@ -67,11 +67,18 @@ except Terminated:
 """
 
 
+def _unprotected() -> None:
+    """The tests may themselves have been started with nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
 @pytest.mark.parametrize(("prefix", "said"), [([], "left"), (["nohup"], "went on")])
 def test_a_closed_terminal_ends_what_nohup_does_not_protect(prefix, said):
     command = [*prefix, sys.executable, "-c", _HANGS_UP]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, preexec_fn=_unprotected
+    )
     assert (done.returncode, done.stdout) == (0, f"{said}\n")
 
 
