@@ -417,7 +417,8 @@ def test_third_party_plugins_good_and_bad(folder, photo):
 def test_interrupted_work_is_kept_and_continued(folder, photo, jobs, number, code):
     _many(photo)
     options = ("--plugin", "defocus-blur", "--plugin", "haze", "--severity", "1", "many", "out", "--jobs", jobs)
-    process = defusion(*options)
+    # The tests may themselves have been started with nohup.
+    process = defusion(*options, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     _wait_for_a_picture()
     process.send_signal(number)
     _, err = process.communicate(timeout=300)
