@@ -16,9 +16,7 @@ def complete_plugin(incomplete: str) -> list[str]:
 
     Of several, the last one is completed: ``rain,sn`` gives ``rain,snow``.
     """
-    done, comma, last = incomplete.rpartition(",")
-    names = importlib.metadata.entry_points(group="defusion.degradations").names
-    return sorted(f"{done}{comma}{name}" for name in names if name.startswith(last) and name not in done.split(","))
+    return _complete_last(incomplete, sorted(importlib.metadata.entry_points(group="defusion.degradations").names))
 
 
 METRICS = (
@@ -30,8 +28,12 @@ METRICS = (
 
 def complete_metrics(incomplete: str) -> list[str]:
     """The list typed so far with its last name completed: ``psnr,l`` gives ``psnr,lpips``."""
+    return _complete_last(incomplete, METRICS)
+
+
+def _complete_last(incomplete: str, names: Sequence[str]) -> list[str]:
     done, comma, last = incomplete.rpartition(",")
-    return [f"{done}{comma}{name}" for name in METRICS if name.startswith(last) and name not in done.split(",")]
+    return [f"{done}{comma}{name}" for name in names if name.startswith(last) and name not in done.split(",")]
 
 
 def split_ids(values: Sequence[str] | None) -> list[str]:

@@ -117,12 +117,12 @@ def restore(
 
     sampling: dict[str, Any] = {"steps": steps, "seed": seed, "tile": tile}
     settings = {"model": model, **sampling, "scale": round(1 / reduction, 4) if reduction else scale}
-    ledger = _open_ledger(jobs, out, {"task": task, "quality": quality, "insist": insist, **settings}, share)
+    folder = out.parent if jobs[0].target == out else out
+    ledger = _open_ledger(folder, {"task": task, "quality": quality, "insist": insist, **settings}, share)
     if dry_run:
         _show_plan(jobs, ledger, overwrite, label)
         return
-    single = jobs[0].target == out
-    remove_leftovers(out.parent if single else out, deep=not single)
+    remove_leftovers(folder, deep=folder == out)
     start = time.monotonic()
     options = Options(overwrite, quality, {"instruction": label, "steps": steps})
     outcomes = _run(jobs, ledger, options, task, {**sampling, "reduction": reduction})
@@ -267,8 +267,8 @@ def _load(model: str, device: str, ids: list[str], example: tuple[Path, Path] | 
     return _Task(pipeline, instructor, instruction, recogniser)
 
 
-def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any], share: Share) -> Ledger:
-    """The record of OUT, or of the folder in which OUT is a file."""
+def _open_ledger(folder: Path, settings: dict[str, Any], share: Share) -> Ledger:
+    """The record of `folder`, which is OUT, or that in which OUT is a file."""
     from defusion_cli.restore.ledger import Ledger
     from defusion_cli.restore.model import fingerprint
 
@@ -277,7 +277,6 @@ def _open_ledger(jobs: Sequence[Job], out: Path, settings: dict[str, Any], share
     tokens = hashlib.sha256(shown).hexdigest()[:16]
     if task.recogniser is not None:
         tokens = f"{AUTO} {fingerprint(model, recogniser=True)}"
-    folder = out.parent if jobs[0].target == out else out
     return Ledger(folder, settings | {"model": fingerprint(model), "tokens": tokens}, share)
 
 
