@@ -5,7 +5,7 @@ photo, damaged = x_LQ;  instruction v = D(g) − g  →  tokens  →  ŷ₀ = da
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from pathlib import Path
@@ -127,6 +127,10 @@ class DefusionPipeline(DiffusionPipeline):
             As for `defusion_cli.ground.named_residuals`.
         """
         residuals = named_residuals(physical_order(sorted(set(ids)), plugins), plugins, grounds)
+        return self.encode_residuals(residuals)
+
+    def encode_residuals(self, residuals: Iterable[NDArray[np.float32]]) -> Tensor:
+        """Tokens (1×(196·N)×256) of one instruction that consists of N residuals."""
         return torch.cat([self.encode_instruction(residual) for residual in residuals], dim=1)
 
     @torch.no_grad()

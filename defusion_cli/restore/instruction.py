@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from defusion_cli.canvas import JPEG_BLOCK_PX, ArrayPhoto, Pixels
+from defusion_cli.canvas import ArrayPhoto, Pixels
 from defusion_cli.diffusion.pipeline import DefusionPipeline
 from defusion_cli.diffusion.refinement import UNCHANGED, Refinement
-from defusion_cli.errors import DataError
 from defusion_cli.ground.instruction import INSTRUCTION_PX
 from defusion_cli.plugins import Blur, Position
 from defusion_cli.plugins.compose import Plugins, physical_order
 from defusion_cli.recognition import Recognition, recognise
+from defusion_cli.restore.example import example_residuals
 from defusion_cli.restore.psf import blur_between
 
 _LIKELY_BLUR = 0.5
@@ -131,11 +130,24 @@ class Instructor:
 
         But for the mixtures that it was taught as such (`DefusionPipeline`, together).
         """
-        first_to_last = physical_order(sorted(set(ids)), self._plugins)
-        mixtures = self._familiar(first_to_last)
-        alone = [(one,) for one in first_to_last if not any(one in mixture for mixture in mixtures)]
-        last_first = sorted([*mixtures, *alone], key=lambda part: first_to_last.index(part[-1]), reverse=True)
-        return tuple(Part(self.named(part), self._nature(part)) for part in last_first)
+        order = self._removal_order(ids)
+        mixtures = self._familiar(physical_order(order, self._plugins))
+        alone = [(one,) for one in order if not any(one in mixture for mixture in mixtures)]
+        parts = sorted([*mixtures, *alone], key=lambda part: order.index(part[-1]))
+        return tuple(Part(self.named(part), self._nature(part)) for part in parts)
+
+    def _removal_order(self, ids: Sequence[str]) -> list[str]:
+        """What came last goes first, for it lies over the rest; but what files do goes after all that is no blur.
+
+        Traces of compression are hard to tell from detail, easier where nothing else is in the way.
+        """
+        last_first = physical_order(sorted(set(ids)), self._plugins)[::-1]
+
+        def turn(name: str) -> int:
+            plugin = self._plugins[name]
+            return 2 if plugin.uniform_blur else int(plugin.position == Position.FILE)
+
+        return sorted(last_first, key=turn)
 
     def _familiar(self, ids: Sequence[str]) -> list[tuple[str, ...]]:
         """Those of `ids` that are to go together, in the order of `ids`; the model's first sets have precedence.
@@ -168,7 +180,7 @@ class Instructor:
 
     def example(self, before: Pixels, after: Pixels) -> Instruction:
         """The difference between a damaged picture and the same picture without damage."""
-        tokens = self.pipeline.encode_instruction(example_residual(before, after))
+        tokens = self.pipeline.encode_residuals(example_residuals(before, after))
         seen, blur = self._shown_by(before, after), blur_between(before, after)
         if blur:  # short paths are as round as disks, but leave other traces
             blur = next((self._plugins[name].uniform_blur for name in seen if name in self._blurs()), blur)
@@ -206,35 +218,3 @@ class Instructor:
         """The null instruction v = 0, with which the model was trained to remove what it sees."""
         nothing = np.zeros((INSTRUCTION_PX, INSTRUCTION_PX, 3), np.float32)
         return (Part(self.pipeline.encode_instruction(nothing)),)
-
-
-def example_residual(before: Pixels, after: Pixels) -> NDArray[np.float32]:
-    """before − after, cut or mirrored (not resized: the model works at pixel scale) to 224×224×3.
-
-    Raises
-    ------
-    DataError
-        If the pictures differ in size, or do not differ in anything.
-    """
-    if before.shape != after.shape:
-        sizes = [f"{picture.shape[1]}×{picture.shape[0]}" for picture in (before, after)]
-        raise DataError(
-            "The two pictures of the example differ in size.",
-            found=" and ".join(sizes),
-            accepted="the same view twice, damaged and clean, pixel on pixel",
-        )
-    residual = _to_square(before - after)
-    if not residual.any():
-        raise DataError(
-            "The two pictures of the example show no difference in their middle.",
-            accepted="--example DAMAGED CLEAN",
-        )
-    return residual
-
-
-def _to_square(residual: NDArray[np.float32]) -> NDArray[np.float32]:
-    # Offsets are multiples of 8, so that the blocks of JPEG lie where they lie in a named instruction.
-    top, left = (max(0, (side - INSTRUCTION_PX) // 2 // JPEG_BLOCK_PX * JPEG_BLOCK_PX) for side in residual.shape[:2])
-    cut = residual[top : top + INSTRUCTION_PX, left : left + INSTRUCTION_PX]
-    missing = [(0, INSTRUCTION_PX - side) for side in cut.shape[:2]]
-    return np.ascontiguousarray(np.pad(cut, [*missing, (0, 0)], mode="symmetric"))

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from defusion_cli.diffusion import DefusionPipeline
-from defusion_cli.errors import DataError, UsageError
+from defusion_cli.errors import UsageError
 from defusion_cli.ground import named_residuals
 from defusion_cli.plugins import installed_plugins
 from defusion_cli.recognition import Recognition
-from defusion_cli.restore.instruction import INSTRUCTION_PX, UNKNOWN, Instructor, example_residual
+from defusion_cli.restore.instruction import INSTRUCTION_PX, UNKNOWN, Instructor
 
 
 def test_named_instructions_repeat_and_differ(pipeline: DefusionPipeline) -> None:
@@ -51,32 +51,6 @@ def test_grounds_with_other_numbers_differ() -> None:
 def test_an_unknown_degradation_suggests(pipeline: DefusionPipeline) -> None:
     with pytest.raises(UsageError, match="did you mean snow"):
         Instructor(pipeline, installed_plugins()).named(["snwo"])
-
-
-@pytest.mark.parametrize("size", [(1, 1), (100, 500), (224, 224), (301, 640)])
-def test_an_example_of_any_size_becomes_an_instruction(size: tuple[int, int]) -> None:
-    rng = np.random.default_rng(0)
-    after = rng.uniform(0, 0.5, (*size, 3)).astype(np.float32)
-    before = after + rng.uniform(0.1, 0.4, after.shape).astype(np.float32)
-    residual = example_residual(before, after)
-    assert residual.shape == (INSTRUCTION_PX, INSTRUCTION_PX, 3) and residual.dtype == np.float32
-    # Cut or mirrored, never resized: every value is one of the difference.
-    assert np.isin(residual, before - after).all()
-
-
-def test_the_middle_of_a_large_example_is_taken_on_the_grid_of_jpeg() -> None:
-    difference = np.arange(300 * 400 * 3, dtype=np.float32).reshape(300, 400, 3) + 1
-    residual = example_residual(difference, np.zeros_like(difference))
-    np.testing.assert_array_equal(residual, difference[32:256, 88:312])
-
-
-def test_examples_that_show_nothing_are_refused() -> None:
-    picture = np.full((30, 40, 3), 0.5, np.float32)
-    with pytest.raises(DataError, match="no difference"):
-        example_residual(picture, picture)
-    with pytest.raises(DataError, match="differ in size") as caught:
-        example_residual(picture, picture[:20])
-    assert "40×30 and 40×20" in str(caught.value)
 
 
 def test_of_blurs_that_were_recognised_beside_other_damage_one_is_undone(pipeline: DefusionPipeline) -> None:

@@ -49,13 +49,13 @@ def test_a_tile_with_its_surroundings_lies_in_the_picture() -> None:
     assert Tile(3, 4, 80, 90).grown(60, 100, 200) == Tile(3, 4, 80, 90)
 
 
-def test_what_came_last_goes_first_and_each_by_itself(pipeline: DefusionPipeline) -> None:
+def test_what_came_last_goes_first_but_compression_before_blur_and_each_by_itself(pipeline: DefusionPipeline) -> None:
     instructor = Instructor(pipeline, installed_plugins())
-    parts = instructor.by_parts(["rain", "jpeg", "haze", "noise", "rain"])
-    expected = [instructor.named([name]) for name in ("jpeg", "noise", "rain", "haze")]
+    parts = instructor.by_parts(["rain", "jpeg", "motion-blur", "haze", "noise", "rain"])
+    expected = [instructor.named([name]) for name in ("noise", "rain", "haze", "jpeg", "motion-blur")]
     assert all(torch.equal(part.tokens, tokens) for part, tokens in zip(parts, expected, strict=True))
-    assert [part.nature.fixed for part in parts] == [True, False, False, False]
-    assert [bool(part.nature.faintest) for part in parts] == [False, False, True, False]
+    assert [part.nature.fixed for part in parts] == [False, False, False, True, False]
+    assert [bool(part.nature.faintest) for part in parts] == [False, True, False, False, False]
 
 
 def test_a_scale_that_is_asked_for_is_taken(pipeline: DefusionPipeline, tokens: torch.Tensor) -> None:

@@ -30,7 +30,7 @@ def instructor(model_folder: Path, tmp_path: Path) -> Instructor:
         (["snow", "noise", "rain"], [["rain", "snow", "noise"]]),
         (["snow", "noise"], [["noise"], ["snow"]]),
         (["snow", "jpeg"], [["jpeg", "snow"]]),
-        (["jpeg", "rain", "haze", "snow", "noise"], [["jpeg"], ["rain", "snow", "noise"], ["haze"]]),
+        (["jpeg", "rain", "haze", "snow", "noise"], [["rain", "snow", "noise"], ["haze"], ["jpeg"]]),
         (["haze", "underwater"], [["underwater"], ["haze"]]),  # either may not be there, and is asked about
     ],
 )
