@@ -263,7 +263,7 @@ def make_ground(
 def score(
     picture: Image.Image | Array | File,
     reference: Image.Image | Array | File,
-    metrics: str = "psnr,ssim",
+    metrics: str | Sequence[str] = "psnr,ssim",
     *,
     protocol: str = "pyiqa",
 ) -> dict[str, float]:
@@ -274,8 +274,8 @@ def score(
     picture, reference
         Two pictures of equal size, or two folders, paired by name.
     metrics
-        Names separated by commas, as for ``defusion score``; of two single pictures ``psnr``, ``psnry``, ``psnrb``,
-        ``ssim``, ``ssimc`` and ``mae``.
+        Names, separated by commas, as for ``defusion score``; of pictures that are no files ``psnr``, ``psnry``,
+        ``psnrb``, ``ssim``, ``ssimc`` and ``mae``.
     protocol
         ``"pyiqa"``, ``"rgb"`` or ``"y"``.
 
@@ -306,12 +306,15 @@ def score(
     from defusion_cli.scoring.protocols import find_protocol
 
     settled = find_protocol(protocol, None)
-    wanted = find_metrics(metrics, settled, True)
+    wanted = find_metrics(metrics if isinstance(metrics, str) else ",".join(metrics), settled, True)
     folders = [Path(one) for one in (picture, reference) if isinstance(one, (str, Path)) and Path(one).is_dir()]
     if len(folders) == 2:
         return _score_folders(folders[0], folders[1], wanted, settled)
     if folders:
         raise UsageError(f"Only {folders[0]} is a folder.", accepted="two pictures, or two folders of them")
+    files = [Path(one) for one in (picture, reference) if isinstance(one, (str, Path))]
+    if len(files) == 2 and not all(metric.function for metric in wanted):
+        return _score_folders(files[0], files[1], wanted, settled)
     return _score_pictures(to_pixels(picture), to_pixels(reference), wanted)
 
 
@@ -356,8 +359,8 @@ def _score_pictures(picture: Array, reference: Array, metrics: Sequence[Any]) ->
         if metric.function is None:
             raise UsageError(
                 f"{metric.name} needs files.",
-                accepted="psnr, psnry, psnrb, ssim, ssimc, mae of two pictures; anything of two folders",
-                fix="score(folder, reference_folder, …)",
+                accepted="psnr, psnry, psnrb, ssim, ssimc, mae of arrays and images; anything of files and folders",
+                fix='score("restored.png", "true.png", …)',
             )
         found[metric.name] = metric.function(picture, reference, None)
     return found

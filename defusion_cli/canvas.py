@@ -101,10 +101,13 @@ class Canvas:
         multiplied by alpha.
     tags
         Metadata.
+    frames
+        Pictures in the file, of which this is the first.
     """
 
     samples: Samples
     tags: Tags = field(default_factory=Tags)
+    frames: int = 1
 
     @property
     def size(self) -> tuple[int, int]:

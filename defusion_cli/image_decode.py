@@ -83,8 +83,24 @@ def decode(file: BinaryIO, formats: list[str], scratch: Path | None = None) -> C
         bits = _bits(image, file)
         _check_size(image.width, image.height, length)
         # The decoders need a large picture as a whole for a moment.
+        frames = _frames(image)
         with one_large(image.height, image.width):
-            return _decode(image, file, bits, scratch)
+            canvas = _decode(image, file, bits, scratch)
+            canvas.frames = frames
+            return canvas
+
+
+def _frames(image: ImageFile) -> int:
+    """How many pictures follow one another in a file; what cameras put behind a JPEG is not counted.
+
+    That a later one is damaged is no reason not to read the first.
+    """
+    try:
+        return 1 if image.format == "MPO" else max(1, int(getattr(image, "n_frames", 1)))
+    except Exception:
+        return 1
+    finally:
+        image.seek(0)
 
 
 def _narrowed(formats: list[str], file: BinaryIO) -> list[str]:

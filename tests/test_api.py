@@ -117,6 +117,8 @@ def test_scores_of_pictures_and_folders(pictures, tmp_path, photo):
     assert list(both) == ["psnr", "ssim"]
     assert both["psnr"] == pytest.approx((each[0]["psnr"] + each[1]["psnr"]) / 2)
     assert score(image, array, "mae")["mae"] == 0
+    perceived = score(tmp_path / "in/b.png", str(tmp_path / "gt/b.png"), ["psnr", "lpips"])
+    assert list(perceived) == ["psnr", "lpips"] and perceived["psnr"] == each[1]["psnr"] and perceived["lpips"] > 0
     with pytest.raises(DataError, match="differ in size"):
         score(array[:-1], array)
     with pytest.raises(UsageError, match="needs files"):

@@ -26,9 +26,10 @@ _STYLES = ("table", "markdown", "latex")
 
 
 def score(
-    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder of restored pictures.")] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder of restored pictures, or one.")] = None,
     ref: Annotated[
-        Path | None, typer.Argument(metavar="REF", help="Folder of the true ones; not needed for niqe and the like.")
+        Path | None,
+        typer.Argument(metavar="REF", help="Folder of the true ones, or one; not needed for niqe and the like."),
     ] = None,
     metrics: Annotated[
         str,

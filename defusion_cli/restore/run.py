@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from defusion_cli.canvas import Canvas
@@ -41,7 +41,10 @@ SHARES = "shares"
 BLURS = "blurs"
 """Name of the fact that holds which part, 0 … 1, of each blur is undone that was looked for; 0 if none was found."""
 
-NOTED = ("instruction", RECOGNISED, SCALES, SHARES, BLURS)
+FRAMES = "frames"
+"""Name of the fact that holds how many pictures the file had, if it had more than the one that is restored."""
+
+NOTED = ("instruction", RECOGNISED, SCALES, SHARES, BLURS, FRAMES)
 """What a `Remark` may say that is wanted again when the picture is skipped in a later run."""
 
 
@@ -94,6 +97,7 @@ def remarks_in_words(facts: Mapping[str, Any]) -> str:
         f"worked on at {scales}" if scales else "",
         doubts_in_words(facts),
         blurs_in_words(facts),
+        f"only the first of its {facts[FRAMES]} frames" if FRAMES in facts else "",
     ]
     return "; ".join(filter(None, remarks))
 
@@ -239,6 +243,8 @@ def _compute(
     while True:
         try:
             remark = restore(canvas) or Remark()
+            if canvas.frames > 1 and not _is_copied(job, remark):
+                remark = replace(remark, facts={**remark.facts, FRAMES: canvas.frames})
             return _Restored(job, canvas, time.perf_counter() - start, remark)
         except Exception as error:
             if not is_out_of_memory(error):
@@ -276,11 +282,16 @@ def _store(made: _Restored | Outcome, ledger: Ledger | None, options: Options) -
 
 def _put(file: BinaryIO, made: _Restored, options: Options) -> None:
     job = made.job
-    if made.remark.untouched and job.source.suffix.lower() == job.target.suffix.lower():
+    if _is_copied(job, made.remark):
         with open(job.source, "rb") as source:
             shutil.copyfileobj(source, file)
     else:
         encode_canvas(file, made.canvas, job.target, options.quality)
+
+
+def _is_copied(job: Job, remark: Remark) -> bool:
+    """Whether the file itself is what is wanted."""
+    return remark.untouched and job.source.suffix.lower() == job.target.suffix.lower()
 
 
 def _problem(error: OSError, job: Job) -> DataError:

@@ -107,7 +107,7 @@ def pair_folders(
     Parameters
     ----------
     out, ref, baseline
-        Folders; `ref` may be None for metrics that need no reference.
+        Folders, or one picture each; `ref` may be None for metrics that need no reference.
     data_set
         The set whose names decide. Without one, or where its names pair fewer, the same path without suffix does;
         folders that are arranged differently are paired by bare file names, provided these are unique.
@@ -115,8 +115,10 @@ def pair_folders(
     Raises
     ------
     DataError
-        If a folder is missing or empty, no picture has a partner, or a name is ambiguous.
+        If a folder is missing or empty, no picture has a partner, a name is ambiguous, or only one is a picture.
     """
+    if out.is_file():
+        return _pair_of_files(out, ref, baseline)
     outputs = _listed(out)
     if ref is None:
         pairs = Pairs(out)
@@ -151,6 +153,16 @@ class _Matches:
     twins: Mapping[str, str]
     rule: str
     key: Callable[[str], str] = stem_key
+
+
+def _pair_of_files(out: Path, ref: Path | None, baseline: Path | None) -> Pairing:
+    for other in (ref, baseline):
+        if other is not None and not other.is_file():
+            what = "is a folder" if other.is_dir() else "does not exist"
+            raise DataError(f"{other} {what}.", accepted=f"a picture, because {out} is one")
+    pairs = Pairs(out.parent, ref and ref.parent, baseline and baseline.parent)
+    pairs.add(out.name, ref.name if ref else "", baseline.name if baseline else "")
+    return Pairing(pairs, (), 0, "as they were named" if ref else "no reference")
 
 
 def _listed(folder: Path) -> list[str]:

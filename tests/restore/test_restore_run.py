@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from defusion_cli.canvas import Canvas
 from defusion_cli.errors import DataError, UsageError
 from defusion_cli.images import read_pixels, write_image
 from defusion_cli.restore.ledger import LEDGER_NAME, Ledger
 from defusion_cli.restore.plan import plan_jobs
-from defusion_cli.restore.run import Options, Outcome, restore_files
+from defusion_cli.restore.run import Options, Outcome, Remark, remarks_in_words, restore_files
 from defusion_cli.restore.sheet import MAX_PAIRS, write_sheet
 
 ALL = (slice(None), slice(None))
@@ -228,3 +229,21 @@ def test_a_folder_does_not_go_into_what_is_called_like_a_picture(tmp_path, photo
         plan_jobs(photos, tmp_path / "out.png")
     (tmp_path / "out.png").mkdir()
     assert plan_jobs(photos, tmp_path / "out.png")
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif", ".png"])
+def test_that_further_frames_are_left_out_is_told(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "in").mkdir()
+    first, *rest = (Image.fromarray(np.full((40, 50, 3), value, np.uint8)) for value in (200, 90, 40))
+    first.save(tmp_path / "in" / f"a{suffix}", save_all=True, append_images=rest, lossless=True)
+    Image.fromarray(np.full((40, 50, 3), 200, np.uint8)).save(tmp_path / "in" / f"b{suffix}")
+    jobs = plan_jobs(tmp_path / "in", tmp_path / "out")
+    ledger = Ledger(tmp_path / "out", {})
+    told = [remarks_in_words(made.facts) for made in restore_files(jobs, _darken, ledger)]
+    assert told == ["only the first of its 3 frames", ""]
+    np.testing.assert_allclose(*(read_pixels(tmp_path / "out" / f"{name}{suffix}") for name in "ab"), atol=0.02)
+    again = restore_files(jobs, _darken, Ledger(tmp_path / "out", {}))
+    assert [remarks_in_words(skipped.facts) for skipped in again] == told
+    copied = restore_files(jobs, lambda _: Remark(untouched=True), None, Options(overwrite=True))
+    assert not any(remarks_in_words(made.facts) for made in copied)
+    assert (tmp_path / "out" / f"a{suffix}").read_bytes() == (tmp_path / "in" / f"a{suffix}").read_bytes()

@@ -8,7 +8,7 @@ import pytest
 from defusion_cli.data.adapters import dataset
 from defusion_cli.errors import DataError
 from defusion_cli.images import write_image
-from defusion_cli.scoring.pairs import pair_folders
+from defusion_cli.scoring.pairs import Pair, pair_folders
 
 
 @pytest.fixture
@@ -108,3 +108,15 @@ def test_nothing_to_pair(tree, tmp_path):
 def test_without_references(tree):
     found = pair_folders(tree("out", "a.png", "b.png"), None)
     assert [(pair.name, pair.ref) for pair in found.pairs] == [("a.png", None), ("b.png", None)]
+
+
+def test_two_files_are_a_pair(tmp_path: Path) -> None:
+    for name in ("out/a.png", "true/b.png", "lq/c.jpg"):
+        write_image(tmp_path / name, np.zeros((8, 8, 3), np.float32))
+    out, ref, baseline = (tmp_path / name for name in ("out/a.png", "true/b.png", "lq/c.jpg"))
+    assert list(pair_folders(out, ref, baseline).pairs) == [Pair("a.png", out, ref, baseline)]
+    assert list(pair_folders(out, None).pairs) == [Pair("a.png", out)]
+    with pytest.raises(DataError, match="true is a folder"):
+        pair_folders(out, ref.parent)
+    with pytest.raises(DataError, match=r"d\.jpg does not exist"):
+        pair_folders(out, ref, tmp_path / "d.jpg")
